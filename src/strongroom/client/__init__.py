@@ -1,0 +1,1 @@
+"""The client: verify a service, seal to it, open its answers."""

@@ -1,0 +1,1 @@
+"""HPKE contexts, Oblivious HTTP, signatures, sealed files. Pure; randomness is a parameter."""

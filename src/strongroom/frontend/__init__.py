@@ -1,0 +1,1 @@
+"""The HTTP front end. In sealed mode it holds nothing secret."""

@@ -1,0 +1,1 @@
+"""Model bundles, importers and runtimes."""

@@ -1,0 +1,1 @@
+"""Sealed records over Redis Streams."""

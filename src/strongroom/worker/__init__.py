@@ -1,0 +1,1 @@
+"""The enclave: the only code that meets plaintext."""
