@@ -3,7 +3,8 @@
 Every failure that a user can meet has a code. The code, its HTTP status and its exit code are API: they are
 declared once with `define`, next to the code that raises them, and listed in docs/reference/errors.md.
 
-An error says what was wrong, what was expected and what to do. It never carries request data, model data or keys.
+An error says what was wrong, what was expected and what to do. It never carries request data, model data
+or keys.
 """
 
 from __future__ import annotations
@@ -122,10 +123,8 @@ class StrongroomError(Exception):
             "code": self.code,
             "remedy": self.remedy,
         }
-        for name, value in (("detail", self.detail), ("found", self.found), ("expected", self.expected)):
-            if value:
-                problem[name] = value
-        return problem
+        facts = {"detail": self.detail, "found": self.found, "expected": self.expected}
+        return problem | {name: value for name, value in facts.items() if value}
 
 
 class CodecError(StrongroomError):
