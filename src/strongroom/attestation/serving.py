@@ -1,0 +1,17 @@
+"""The trust between a client and a service: what workers show, and the client's decision "may I seal?"."""
+
+from __future__ import annotations
+
+from strongroom.attestation.service_evidence import (
+    EvidenceList,
+    ServiceEvidence,
+    broker_report_data,
+    serve_report_data,
+)
+
+__all__ = [
+    "EvidenceList",
+    "ServiceEvidence",
+    "broker_report_data",
+    "serve_report_data",
+]
