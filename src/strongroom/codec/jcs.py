@@ -1,0 +1,103 @@
+"""JSON with one meaning: strict parsing (RFC 8259, I-JSON) and the canonical form (JCS, RFC 8785).
+
+Documents are hashed and signed as the exact bytes served, so `parse` refuses whatever two parsers could read
+differently: a name given twice, NaN, lone surrogates, numbers beyond a double's range, other encodings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+import rfc8785
+
+from strongroom.codec.errors import (
+    JSON_DUPLICATE_NAME,
+    JSON_INVALID,
+    JSON_NOT_REPRESENTABLE,
+    JSON_TOO_DEEP,
+    VALUE_TOO_LARGE,
+)
+from strongroom.errors import CodecError
+
+MAX_DEPTH: Final = 64
+
+# Possessive, with an optional closing quote: linear in time on any input.
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def canonical(value: Any) -> bytes:
+    """The canonical form of a value (RFC 8785).
+
+    Args:
+        value: Dictionaries with string names, lists, tuples, strings, booleans, None, finite floats and
+            integers below 2^53.
+
+    Raises:
+        CodecError: `json-not-representable`.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (ValueError, RecursionError):  # the library's own errors are ValueErrors and can name content
+        raise CodecError(JSON_NOT_REPRESENTABLE) from None
+
+
+def parse(data: bytes | memoryview, *, limit: int, what: str = "JSON") -> Any:
+    """Parse one JSON text strictly.
+
+    Args:
+        data: UTF-8 without byte order mark.
+        limit: Most bytes that the text may have.
+        what: Name of the text for the error.
+
+    Returns:
+        What `json.loads` gives: dict, list, str, int, float, bool or None.
+
+    Raises:
+        CodecError: `value-too-large`, `json-too-deep` (64), `json-duplicate-name` or `json-invalid`.
+    """
+    if len(data) > limit:
+        raise CodecError(VALUE_TOO_LARGE, what, found=f"{len(data)} bytes", expected=f"at most {limit}")
+    data = bytes(data)
+    _check_depth(data, what)
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=lambda pairs: _object(pairs, what),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+        if b"\\u" in data:  # the only way to write a lone surrogate in valid UTF-8
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except ValueError:  # JSON and Unicode errors; their texts can quote content
+        raise CodecError(JSON_INVALID, what) from None
+    return value
+
+
+def _check_depth(data: bytes, what: str) -> None:
+    depth = 0
+    for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise CodecError(JSON_TOO_DEEP, what, expected=f"at most {MAX_DEPTH}")
+
+
+def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise CodecError(JSON_DUPLICATE_NAME, what)
+    return members
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
