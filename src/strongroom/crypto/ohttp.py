@@ -208,8 +208,8 @@ class OpenedRequest:
 
         Args:
             plaintext: The binary HTTP message.
-            rng: Gives the response nonce, which must be fresh at every call: the response's key follows from
-            it. limit: Most bytes of plaintext.
+            rng: Gives the response nonce, which must be fresh at every call: the key follows from it.
+            limit: Most bytes of plaintext.
 
         Raises:
             CryptoError: `ohttp-oversize`.
