@@ -78,7 +78,7 @@ BHTTP_FIELD = define(
     "bhttp-field-invalid",
     "A field line of the binary HTTP message is not valid",
     status=400,
-    remedy="Use lower-case field names and values without control characters (RFC 9113, section 8.2.1).",
+    remedy="Use tokens as names, and values without NUL, CR, LF and outer white space (RFC 9110, section 5).",
 )
 FIELD_REPEATED = define(
     "field-repeated",
