@@ -1,0 +1,318 @@
+"""Error codes of the key broker, its store and its client."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from strongroom.errors import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, define
+
+# ---- the store and its keys
+
+STORE_UNUSABLE: Final = define(
+    "store-unusable",
+    "The key store cannot be used",
+    status=500,
+    remedy="Check the folder's owner and that the disk can be written; else restore the store.",
+)
+STORE_BUSY: Final = define(
+    "store-busy",
+    "The key store is locked by another process",
+    status=503,
+    remedy="Try again; if it stays, find the process that holds store.db.",
+)
+KEY_FILE_EXPOSED: Final = define(
+    "key-file-exposed",
+    "A key file can be read by others",
+    status=500,
+    remedy="Give it to the broker's user with mode 0600; if others may have read it, rotate the keys.",
+)
+ROOT_KEY_WRONG: Final = define(
+    "root-key-wrong",
+    "The root key does not open this store",
+    status=500,
+    remedy="Put back the root.key that belongs to this store.db.",
+)
+SECRET_UNREADABLE: Final = define(
+    "secret-unreadable",
+    "A wrapped secret does not open",
+    status=500,
+    remedy="The store was changed by hand or is damaged; restore it or rotate the key.",
+)
+LOG_BROKEN: Final = define(
+    "log-broken",
+    "The release log does not hold together",
+    status=500,
+    remedy="Entries were changed or removed after they were written. Treat the broker's host as suspect.",
+)
+
+# ---- administration
+
+NAME_INVALID: Final = define(
+    "broker-name-invalid",
+    "A name is not usable in the key store",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Use 1 to 63 letters, digits, dots, hyphens or underscores, beginning with a letter or digit.",
+)
+SERVICE_UNKNOWN: Final = define(
+    "service-unknown",
+    "The service is not registered with this broker",
+    status=404,
+    exit_code=EXIT_REFUSED,
+    remedy="Register the service with the broker, or correct its name in the worker's init-data.",
+)
+MODEL_UNKNOWN: Final = define(
+    "model-unregistered",
+    "The model is not registered with this broker",
+    status=404,
+    remedy="Seal the model with `strongroom model seal`, which registers its key.",
+)
+MODEL_OLDER: Final = define(
+    "model-version-older",
+    "The model is older than the version floor of its resource",
+    status=409,
+    remedy="Register a version that is not below the floor, or use another resource name.",
+)
+EPOCHS_FULL: Final = define(
+    "epochs-full",
+    "Too many epochs of this service are still honoured",
+    status=409,
+    remedy="Wait until older epochs have passed their grace period, or rotate with a shorter one.",
+)
+SERVICE_INVALID: Final = define(
+    "service-invalid",
+    "The service cannot be registered so",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Give a policy, at least one registered model, and times within their bounds.",
+)
+
+# ---- the KBS protocol, server side
+
+BODY_TOO_LARGE: Final = define(
+    "kbs-body-too-large",
+    "The message to the broker is too large",
+    status=413,
+    remedy="Send at most 1 MiB to attest and 16 KiB to auth.",
+)
+BODY_INVALID: Final = define(
+    "kbs-body-invalid",
+    "The message to the broker is not what the KBS protocol says",
+    status=400,
+    remedy="Send the JSON of KBS protocol 0.4.0.",
+)
+VERSION_UNSUPPORTED: Final = define(
+    "kbs-version",
+    "The broker speaks another version of the KBS protocol",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy='Announce version "0.4.0".',
+)
+TEE_UNSUPPORTED: Final = define(
+    "tee-unsupported",
+    "The broker does not appraise this kind of evidence",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy='Announce "sgx" or "tdx".',
+)
+TEE_KEY_UNSUPPORTED: Final = define(
+    "tee-key-unsupported",
+    "The one-time key of the attester is not usable",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Send a P-256 key for ECDH-ES+A256KW, or an RSA key of 2048 to 4096 bits for RSA-OAEP-256.",
+)
+ADDITIONAL_EVIDENCE: Final = define(
+    "additional-evidence",
+    "The broker does not appraise evidence of additional devices",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy='Send "additional_evidence" as an empty string.',
+)
+SESSION_UNKNOWN: Final = define(
+    "session-unknown",
+    "No such session",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Begin anew with /kbs/v0/auth.",
+)
+SESSION_EXPIRED: Final = define(
+    "session-expired",
+    "The session has expired",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Begin anew with /kbs/v0/auth.",
+)
+SESSIONS_FULL: Final = define(
+    "sessions-full",
+    "The broker holds as many attested sessions as it may",
+    status=503,
+    remedy="Try again in a few minutes.",
+)
+SESSION_SPENT: Final = define(
+    "session-spent",
+    "The challenge of this session was already answered",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="A challenge is good for one attestation. Begin anew with /kbs/v0/auth.",
+)
+NONCE_FOREIGN: Final = define(
+    "nonce-foreign",
+    "The nonce is not the one of this session",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Answer the challenge that /kbs/v0/auth gave to this session.",
+)
+INIT_DATA_MISSING: Final = define(
+    "init-data-missing",
+    "The attestation carries no init-data",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Start the worker with init-data that names service, broker key and release policy.",
+)
+INIT_DATA_BROKER: Final = define(
+    "init-data-broker",
+    "The worker was started for another broker",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Start the worker with init-data that names this broker's key.",
+)
+INIT_DATA_POLICY: Final = define(
+    "init-data-policy",
+    "The worker was started for another release policy",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Start the worker with init-data that names the digest of the service's present release policy.",
+)
+INIT_DATA_MODEL: Final = define(
+    "init-data-model",
+    "The worker was not started for this model",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Name the model's resource in the worker's init-data.",
+)
+MODEL_FOREIGN: Final = define(
+    "model-foreign",
+    "The model does not belong to this service",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Register the service with this model.",
+)
+SERVICE_FOREIGN: Final = define(
+    "service-foreign",
+    "The key belongs to another service than the worker's",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Ask for the key of the service that the worker's init-data names.",
+)
+NO_EPOCH: Final = define(
+    "epoch-missing",
+    "The service has no key that is still honoured",
+    status=404,
+    remedy="Run `strongroom keys rotate`.",
+)
+TOKEN_MISSING: Final = define(
+    "token-missing",
+    "No attestation token and no attested session",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Attest first.",
+)
+TOKEN_INVALID: Final = define(
+    "token-invalid",
+    "The attestation token is not one of this session of this broker",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Attest first, and present the token that this broker gave.",
+)
+TOKEN_EXPIRED: Final = define(
+    "token-expired",
+    "The attestation token has expired",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Attest again.",
+)
+RESOURCE_PATH: Final = define(
+    "resource-path-invalid",
+    "The path names no resource",
+    status=404,
+    remedy="Ask for /kbs/v0/resource/<repository>/<type>/<tag>.",
+)
+RESOURCE_UNKNOWN: Final = define(
+    "resource-unknown",
+    "No such resource",
+    status=404,
+    exit_code=EXIT_REFUSED,
+    remedy="Register it with the broker, or correct its name.",
+)
+
+# ---- the client
+
+JWE_INVALID: Final = define(
+    "jwe-invalid",
+    "The encrypted resource is malformed",
+    status=502,
+    remedy="The broker, or something before it, does not speak the KBS protocol.",
+)
+JWE_OPEN_FAILED: Final = define(
+    "jwe-open-failed",
+    "The encrypted resource does not open with this key",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="It was made for another one-time key, or changed on its way. Attest again.",
+)
+RELEASE_INVALID: Final = define(
+    "release-invalid",
+    "The released document is malformed",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Broker and worker are of different versions, or the broker is not the one it claims to be.",
+)
+RELEASE_UNSIGNED: Final = define(
+    "release-foreign-broker",
+    "The released document is not signed by the broker that the init-data names",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Something stands in for the broker. Take no key from it.",
+)
+RELEASE_RECIPIENT: Final = define(
+    "release-foreign-recipient",
+    "The released document was made for another worker or an earlier attestation",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Something replays old answers of the broker. Take no key from it.",
+)
+RELEASE_SUBJECT: Final = define(
+    "release-foreign-subject",
+    "The released document is for another resource than the one asked for",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Something swaps answers of the broker. Take no key from it.",
+)
+RELEASE_KEYSET: Final = define(
+    "release-keyset",
+    "The released keys do not make the keyset that the broker signed",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="The broker contradicts itself. Take no key from it.",
+)
+BROKER_UNREACHABLE: Final = define(
+    "broker-unreachable",
+    "The key broker does not answer",
+    status=503,
+    exit_code=EXIT_UNREACHABLE,
+    remedy="Check its address and that it runs.",
+)
+BROKER_ANSWER: Final = define(
+    "broker-answer-invalid",
+    "The key broker gave an answer that makes no sense",
+    status=502,
+    remedy="Check that the address is that of a broker that speaks KBS protocol 0.4.0.",
+)
+BROKER_REFUSED: Final = define(
+    "broker-refused",
+    "The key broker refused",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Read the broker's log for the reason.",
+)

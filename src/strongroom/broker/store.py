@@ -1,0 +1,278 @@
+"""The key store: one folder, one SQLite database, one root key.
+
+    folder/            0700
+      root.key         0600  32 random bytes; wraps every other secret. Keep it apart from copies of store.db
+      store.db         0600  SQLite, write-ahead log, secure deletion; tells no key without root.key
+      epochs/*.key     0600  wrapping keys of the service keys, one per epoch, destroyed with it; no backup
+      lock             0600  taken only while a store is opened
+
+Several processes may hold the same store: nothing is cached but the root key and the broker's own signing
+key, which never change, and every change is one immediate transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Self
+
+from strongroom.broker import keyfile, log
+from strongroom.broker.errors import KEY_FILE_EXPOSED, ROOT_KEY_WRONG, STORE_BUSY, STORE_UNUSABLE
+from strongroom.broker.wrap import KEY_BYTES, WrappingKey
+from strongroom.crypto.sign import SigningKey
+from strongroom.errors import BrokerError
+
+_SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 10.0
+_SIGNING_KEY: Final = "signing-key"
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS services (
+    name TEXT PRIMARY KEY, policy TEXT NOT NULL, models TEXT NOT NULL, custodian TEXT NOT NULL,
+    lifetime INTEGER NOT NULL, grace INTEGER NOT NULL, last_epoch INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS epochs (
+    service TEXT NOT NULL REFERENCES services (name), epoch INTEGER NOT NULL, key_file TEXT NOT NULL UNIQUE,
+    wrapped BLOB NOT NULL, keyset BLOB NOT NULL, signature BLOB NOT NULL,
+    minted INTEGER NOT NULL, honoured_until INTEGER NOT NULL, PRIMARY KEY (service, epoch)
+) STRICT;
+CREATE TABLE IF NOT EXISTS models (
+    resource TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, manifest TEXT NOT NULL,
+    sealed TEXT NOT NULL UNIQUE, wrapped BLOB NOT NULL, policy TEXT, version_floor INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS log (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS log_head (
+    one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, digest TEXT NOT NULL,
+    signature BLOB NOT NULL
+) STRICT;
+"""
+
+
+class Store:
+    """An open key store. Make one with `Store.open`; safe to share between threads and processes.
+
+    Attributes:
+        folder: Where it lies.
+        now: The clock, unix seconds.
+        rng: The source of randomness.
+        root: The root key.
+        signing_key: The broker's Ed25519 key, the one that init-data and policies name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        db: sqlite3.Connection,
+        root: WrappingKey,
+        *,
+        now: Callable[[], float],
+        rng: Callable[[int], bytes],
+    ) -> None:
+        self.folder = folder
+        self.now = now
+        self.rng = rng
+        self.root = root
+        self._db = db
+        self._lock = threading.Lock()
+        self.signing_key = self._signing_key()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        now: Callable[[], float] = time.time,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> Self:
+        """Open the store in `folder`, and make it where there is none.
+
+        Raises:
+            BrokerError: `key-file-exposed`, others may read or write it; `root-key-wrong`; `store-busy`;
+                `store-unusable`, anything else about files or database.
+        """
+        try:
+            (folder / "epochs").mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_folder(folder)
+            with _exclusive(folder / "lock"):
+                root = _root_key(folder, rng)
+                db = _connect(folder / "store.db")
+                try:
+                    return cls(folder, db, root, now=now, rng=rng)
+                except BaseException:
+                    db.close()
+                    raise
+        except OSError as error:
+            raise BrokerError(STORE_UNUSABLE, f"{folder}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that may write: committed and on disk when the block ends, undone when it raises.
+
+        Raises:
+            BrokerError: `store-busy` or `store-unusable`.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that reads one consistent state.
+
+        Raises:
+            BrokerError: `store-busy` or `store-unusable`.
+        """
+        with self._transaction("BEGIN") as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated():
+            self._db.execute(begin)
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """A secret of the broker's own, made at its first use and wrapped under the root key.
+
+        Raises:
+            BrokerError: `secret-unreadable`, `store-busy` or `store-unusable`.
+        """
+        with self.write() as db:
+            row = db.execute("SELECT wrapped FROM secrets WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                return self.root.unwrap(row[0], f"secret/{name}")
+            value = make()
+            db.execute("INSERT INTO secrets VALUES (?, ?)", (name, self.root.wrap(value, f"secret/{name}")))
+            return value
+
+    def _signing_key(self) -> SigningKey:
+        with self.write() as db:
+            row = db.execute("SELECT wrapped FROM secrets WHERE name = ?", (_SIGNING_KEY,)).fetchone()
+            if row is None:
+                key = SigningKey.generate(self.rng)
+                wrapped = self.root.wrap(key.raw(), f"secret/{_SIGNING_KEY}")
+                db.execute("INSERT INTO secrets VALUES (?, ?)", (_SIGNING_KEY, wrapped))
+                log.start(db, key)
+                return key
+        try:
+            return SigningKey.from_raw(self.root.unwrap(row[0], f"secret/{_SIGNING_KEY}"))
+        except BrokerError as error:
+            raise BrokerError(ROOT_KEY_WRONG, str(self.folder)) from error
+
+    def epoch_key_path(self, key_file: str) -> Path:
+        """Where the wrapping key of an epoch lies."""
+        return self.folder / "epochs" / f"{key_file}.key"
+
+    def checkpoint(self) -> bool:
+        """Move the write-ahead log into the database and truncate it, so that nothing deleted stays in it.
+
+        Returns:
+            False where another process was reading; call again later.
+
+        Raises:
+            BrokerError: `store-unusable`.
+        """
+        with self._lock, _translated():
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+
+def _root_key(folder: Path, rng: Callable[[int], bytes]) -> WrappingKey:
+    path = folder / "root.key"
+    if not path.exists():
+        if (folder / "store.db").exists():
+            raise BrokerError(STORE_UNUSABLE, f"{folder}: there is a store.db but no root.key")
+        keyfile.create(path, rng(KEY_BYTES), rng=rng)
+    raw = keyfile.read(path, limit=KEY_BYTES)
+    if len(raw) != KEY_BYTES:
+        raise BrokerError(STORE_UNUSABLE, "root.key is cut short", found=len(raw), expected=KEY_BYTES)
+    return WrappingKey(raw, rng=rng)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    _check_private(path)
+    with _translated():
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "secure_delete = ON",
+                "foreign_keys = ON",
+            ):
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            db.execute("PRAGMA trusted_schema = OFF")
+            _prepare(db)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version not in {0, _SCHEMA_VERSION}:
+        raise BrokerError(STORE_UNUSABLE, "made by another version", found=version, expected=_SCHEMA_VERSION)
+    if version == 0:
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+
+def _check_private(path: Path) -> None:
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise BrokerError(
+            KEY_FILE_EXPOSED, path.name, found=f"mode {status.st_mode & 0o7777:04o}", expected="0600"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        found = f"mode {status.st_mode & 0o7777:04o}"
+        raise BrokerError(KEY_FILE_EXPOSED, f"others may change {folder}", found=found, expected="0700")
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise BrokerError(STORE_BUSY) from error
+        raise BrokerError(STORE_UNUSABLE, str(error)) from error
+    except sqlite3.Error as error:
+        raise BrokerError(STORE_UNUSABLE, str(error)) from error
