@@ -57,7 +57,8 @@ class KeyConfig:
                 Suite(self.kem, kdf, aead)
             parse_public_key(self.kem, self.public_key)
         except CryptoError as error:
-            raise CryptoError(OHTTP_KEY_CONFIG, str(error)) from error
+            what = error.detail or error.kind.title
+            raise CryptoError(OHTTP_KEY_CONFIG, what, found=error.found, expected=error.expected) from error
 
     def suite(self, index: int = 0) -> Suite:
         """The HPKE suite at `index` of `suites`."""

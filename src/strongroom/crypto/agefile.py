@@ -15,6 +15,7 @@ from strongroom.crypto.errors import AGE_KEY_INVALID, AGE_OPEN_FAILED, AGE_OVERS
 from strongroom.errors import CryptoError
 
 HEADER_LIMIT: Final = 4096
+_MAGIC: Final = b"age-encryption.org/v1\n"
 _CHUNK: Final = 64 * 1024
 _TAG: Final = 16
 _KEY_TEXT_LIMIT: Final = 128
@@ -65,6 +66,8 @@ def open_sealed(data: bytes, identity: str, *, limit: int) -> bytes:
     if len(data) > sealed_size_limit(limit):
         raise CryptoError(AGE_OVERSIZE, found=f"{len(data)} bytes", expected=f"at most {limit} of content")
     key = _identity(identity)
+    if not data.startswith(_MAGIC):  # the library would also read the ASCII armor, which has many spellings
+        raise CryptoError(AGE_OPEN_FAILED, "it is not a binary age file")
     try:
         plain: bytes = pyrage.decrypt(data, [key])
     except pyrage.DecryptError as error:

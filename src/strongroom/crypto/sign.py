@@ -22,16 +22,9 @@ SIGNATURE_SIZE: Final = 64
 PREFIX: Final = "ed25519:"
 
 _FIELD_PRIME: Final = 2**255 - 19
+_ORDER_8_Y: Final = 55188659117513257062467267217118295137698188065244968500265048394206261417927
 # The y coordinates of the eight points of small order. Under such a key anybody can forge.
-_SMALL_ORDER: Final = frozenset(
-    {
-        0,
-        1,
-        _FIELD_PRIME - 1,
-        2707385501144840649318225287225658788936804267575313519463743609750303021222,
-        55188659117513257062467267217118295137698188065244968500265048394206261417927,
-    }
-)
+_SMALL_ORDER: Final = frozenset({0, 1, _FIELD_PRIME - 1, _ORDER_8_Y, _FIELD_PRIME - _ORDER_8_Y})
 
 
 def _message(purpose: str, payload: bytes) -> bytes:
@@ -74,7 +67,7 @@ class VerifyingKey:
         try:
             raw = b64.decode_url(text.removeprefix(PREFIX), limit=KEY_SIZE, what="Ed25519 key")
         except CodecError as error:
-            raise CryptoError(SIGNING_KEY_INVALID, str(error)) from error
+            raise CryptoError(SIGNING_KEY_INVALID, "the text after the prefix is not base64url") from error
         return cls(raw)
 
     @property
