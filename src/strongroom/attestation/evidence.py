@@ -118,7 +118,7 @@ class Evidence:
         try:
             value = jcs.parse(data, limit=MAX_DOCUMENT, what="evidence")
         except CodecError as error:
-            raise EvidenceError(EVIDENCE_MALFORMED, str(error)) from None
+            raise EvidenceError(EVIDENCE_MALFORMED, error.kind.title) from None
         return cls.from_json(value)
 
 
@@ -141,7 +141,7 @@ def _bytes(what: str, value: object, limit: int) -> bytes:
     try:
         return b64.decode_url(value, limit=limit, what=what)
     except CodecError as error:
-        raise EvidenceError(EVIDENCE_MALFORMED, str(error)) from None
+        raise EvidenceError(EVIDENCE_MALFORMED, f"{what}: {error.kind.title}") from None
 
 
 def _check_collateral(value: object) -> None:

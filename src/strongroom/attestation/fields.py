@@ -106,7 +106,7 @@ class Fields:
         try:
             data = b64.decode_url(value, limit=limit, what=name)
         except CodecError as error:
-            raise self.error(str(error)) from None
+            raise self.error(f"{name}: {error.kind.title}") from None
         if exact and len(data) != limit:
             raise self.error(f"{name} has the wrong length", expected=f"{limit} bytes")
         return data
@@ -121,5 +121,5 @@ def parse_object(kind: ErrorCode, what: str, data: bytes, *, limit: int, names: 
     try:
         value = jcs.parse(data, limit=limit, what=what)
     except CodecError as error:
-        raise EvidenceError(kind, str(error)) from None
+        raise EvidenceError(kind, f"{what}: {error.kind.title}") from None
     return Fields(kind, what, value, names)

@@ -118,7 +118,7 @@ class Keyset:
         try:
             return decode_key_configs(self.keys)
         except (CodecError, CryptoError) as error:
-            raise EvidenceError(KEYSET_MALFORMED, f"keys: {error}") from None
+            raise EvidenceError(KEYSET_MALFORMED, f"keys: {error.kind.title}") from None
 
     @property
     def suites(self) -> tuple[str, ...]:

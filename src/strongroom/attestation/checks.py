@@ -1,0 +1,226 @@
+"""The checks of a policy. Each looks at one fact of the claims and refuses with a code of its own.
+
+A check of the policy itself can also say what another policy's check of the same kind would let pass that
+it would not (`wider`): by that a client compares a service's release policy with its own (rule 3).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.errors import (
+    POLICY_ADVISORY,
+    POLICY_DEBUG,
+    POLICY_EXPIRED,
+    POLICY_INIT_DATA,
+    POLICY_KIND,
+    POLICY_MEASUREMENT,
+    POLICY_REPORT_DATA,
+    POLICY_SIMULATED,
+    POLICY_SIMULATED_ROOT,
+    POLICY_SVN,
+    POLICY_TCB_STATUS,
+)
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.errors import PolicyRefused
+
+
+class Check(Protocol):
+    """One fact that claims must fulfil."""
+
+    def verify(self, claims: Claims) -> None:
+        """Refuse claims that do not fulfil it.
+
+        Raises:
+            PolicyRefused: With the code of this check.
+        """
+
+
+class PolicyCheck(Check, Protocol):
+    """A check whose expectation stands in a policy, so that two policies can be compared by it."""
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """What `other` admits and this check does not, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindIs:
+    """The evidence is of an accepted kind."""
+
+    kinds: frozenset[EvidenceKind]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-kind`."""
+        if claims.kind not in self.kinds:
+            raise PolicyRefused(POLICY_KIND, found=claims.kind, expected=_listed(self.kinds))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Kinds that only `other` accepts."""
+        return [f"evidence of kind {kind}" for kind in sorted(other.kinds - self.kinds)]
+
+
+@dataclass(frozen=True, slots=True)
+class NotSimulated:
+    """The evidence is of hardware, unless the policy allows simulated evidence."""
+
+    allow: bool
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-simulated`."""
+        if claims.simulated and not self.allow:
+            raise PolicyRefused(POLICY_SIMULATED)
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Simulated evidence, if only `other` allows it."""
+        return ["simulated evidence"] if other.allow and not self.allow else []
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRootPinned:
+    """Simulated evidence ends in a root that the policy pins by digest."""
+
+    roots: frozenset[str]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-simulated-root`."""
+        if claims.simulated and claims.root_sha256 not in self.roots:
+            raise PolicyRefused(
+                POLICY_SIMULATED_ROOT, found=f"sha256:{claims.root_sha256}", expected=_listed(self.roots)
+            )
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Simulated roots that only `other` pins."""
+        return [f"simulated root sha256:{root}" for root in sorted(other.roots - self.roots)]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementIs:
+    """The measured code is code that the policy lists for the kind."""
+
+    measurements: Mapping[EvidenceKind, frozenset[str]]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-measurement`."""
+        accepted = self.measurements.get(claims.kind, frozenset())
+        if claims.measurement not in accepted:
+            raise PolicyRefused(POLICY_MEASUREMENT, found=claims.measurement, expected=_listed(accepted))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Measurements that only `other` lists."""
+        for kind in sorted(other.measurements):
+            own = self.measurements.get(kind, frozenset())
+            for measurement in sorted(other.measurements[kind] - own):
+                yield f"{kind} measurement {measurement}"
+
+
+@dataclass(frozen=True, slots=True)
+class TcbStatusIs:
+    """The vendor's status of the platform is an accepted one."""
+
+    statuses: frozenset[str]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-tcb-status`."""
+        if claims.tcb_status not in self.statuses:
+            raise PolicyRefused(POLICY_TCB_STATUS, found=claims.tcb_status, expected=_listed(self.statuses))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Statuses that only `other` accepts."""
+        return [f"TCB status {status}" for status in sorted(other.statuses - self.statuses)]
+
+
+@dataclass(frozen=True, slots=True)
+class NoAdvisory:
+    """No rejected security advisory applies to the platform."""
+
+    rejected: frozenset[str]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-advisory`."""
+        found = self.rejected.intersection(claims.advisories)
+        if found:
+            raise PolicyRefused(POLICY_ADVISORY, found=_listed(found))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Advisories that `other` does not reject."""
+        return [f"platforms with advisory {advisory}" for advisory in sorted(self.rejected - other.rejected)]
+
+
+@dataclass(frozen=True, slots=True)
+class NotDebug:
+    """The enclave is not a debug enclave, unless the policy allows it."""
+
+    allow: bool
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-debug`."""
+        if claims.debug and not self.allow:
+            raise PolicyRefused(POLICY_DEBUG)
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Debug enclaves, if only `other` allows them."""
+        return ["debug enclaves"] if other.allow and not self.allow else []
+
+
+@dataclass(frozen=True, slots=True)
+class SvnAtLeast:
+    """The security version that the enclave's signer gave it is not below the minimum."""
+
+    minimum: int
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-svn`."""
+        if claims.svn < self.minimum:
+            raise PolicyRefused(POLICY_SVN, found=claims.svn, expected=f"at least {self.minimum}")
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """The versions below the own minimum, if `other` has a lower one."""
+        return [f"security versions from {other.minimum}"] if other.minimum < self.minimum else []
+
+
+@dataclass(frozen=True, slots=True)
+class NotExpired:
+    """The collateral behind the claims is still usable."""
+
+    now: int
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-expired`."""
+        if claims.expires <= self.now:
+            raise PolicyRefused(POLICY_EXPIRED, found=claims.expires, expected=f"after {self.now}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDataIs:
+    """The attested code bound what it was asked to bind."""
+
+    expected: bytes
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-report-data`."""
+        if not hmac.compare_digest(claims.report_data, self.expected):
+            raise PolicyRefused(
+                POLICY_REPORT_DATA, found=claims.report_data.hex(), expected=self.expected.hex()
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class InitDataIs:
+    """The TEE was started with the expected init-data."""
+
+    digest: bytes
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-init-data`."""
+        if not hmac.compare_digest(claims.init_data_digest, self.digest):
+            raise PolicyRefused(
+                POLICY_INIT_DATA, found=claims.init_data_digest.hex(), expected=self.digest.hex()
+            )
+
+
+def _listed(values: Iterable[str]) -> str:
+    return " or ".join(sorted(values)) or "none"

@@ -1,0 +1,166 @@
+"""Intel DCAP quotes of SGX and TDX: verification by dcap-qvl, with root and time passed in.
+
+dcap-qvl checks the certificate chain, the revocation lists, the signatures over quote, TCB info and QE
+identity, and matches the platform to its TCB level. It always refuses debug enclaves. Here its root is
+chosen and its errors get our codes. The library is loaded at the first verification, so that programs which
+verify nothing start without it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.attestation.claims import Anchor
+from strongroom.attestation.errors import (
+    EVIDENCE_DEBUG,
+    EVIDENCE_EXPIRED,
+    EVIDENCE_MALFORMED,
+    EVIDENCE_NO_COLLATERAL,
+    EVIDENCE_REVOKED,
+    EVIDENCE_TCB_UNKNOWN,
+    EVIDENCE_UNTRUSTED_ROOT,
+    EVIDENCE_UNVERIFIED,
+)
+from strongroom.attestation.evidence import Evidence
+from strongroom.attestation.roots import INTEL_ROOT_SHA256, TrustRoots
+from strongroom.errors import ErrorCode, EvidenceError
+
+MAX_TIME: Final = 2**40
+"""Far beyond the lifetime of any certificate, well within what dcap-qvl calculates with."""
+
+_LAST_CERTIFICATE: Final = re.compile(
+    r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*\0?\s*\Z"
+)
+
+# What dcap-qvl 0.7 says, and what it means; everything else is "does not verify".
+_MEANINGS: Final[tuple[tuple[str, ErrorCode], ...]] = (
+    ("Failed to parse JSON", EVIDENCE_MALFORMED),
+    ("Failed to decode", EVIDENCE_MALFORMED),
+    ("Debug mode is enabled", EVIDENCE_DEBUG),
+    ("TCB status is invalid: Revoked", EVIDENCE_REVOKED),
+    ("No matching TCB level", EVIDENCE_TCB_UNKNOWN),
+    ("below minimum required", EVIDENCE_TCB_UNKNOWN),
+    ("expired", EVIDENCE_EXPIRED),
+    ("CrlExpired", EVIDENCE_EXPIRED),
+    ("issue date is in the future", EVIDENCE_EXPIRED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedQuote:
+    """What dcap-qvl found out about a quote.
+
+    Attributes:
+        anchor: Who stands at the top of the chain.
+        root_sha256: SHA-256 of the DER of that root, lower-case hex.
+        report: Name of the report's format and its members; bytes as lower-case hex.
+        tcb_status: TCB status, platform and QE combined.
+        advisories: Advisories that apply, sorted.
+        expires: Unix time at which the first part of the collateral expires.
+        fmspc: Platform family, lower-case hex.
+    """
+
+    anchor: Anchor
+    root_sha256: str
+    report: tuple[str, Mapping[str, Any]]
+    tcb_status: str
+    advisories: tuple[str, ...]
+    expires: int
+    fmspc: str
+
+
+def verify_quote(evidence: Evidence, roots: TrustRoots, now: int) -> VerifiedQuote:
+    """Verify a quote with its collateral up to a trusted root.
+
+    Args:
+        evidence: Quote and collateral.
+        roots: Roots up to which it may verify.
+        now: Unix time of the appraisal.
+
+    Raises:
+        EvidenceError: A code `evidence-...`.
+    """
+    if evidence.collateral is None:
+        raise EvidenceError(EVIDENCE_NO_COLLATERAL)
+    if not 0 <= now <= MAX_TIME:
+        raise EvidenceError(EVIDENCE_EXPIRED, "the time of the appraisal is out of range")
+    anchor, root = choose_root(evidence.collateral["tcb_info_issuer_chain"], roots)
+    found = _verify(evidence.quote, evidence.collateral, None if anchor is Anchor.INTEL else root, now)
+    (report,) = found["report"].items()
+    return VerifiedQuote(
+        anchor=anchor,
+        root_sha256=hashlib.sha256(root).hexdigest(),
+        report=report,
+        tcb_status=found["tcb"]["status"],
+        advisories=tuple(sorted(set(found["tcb"]["advisory_ids"]))),
+        expires=min(found["earliest_expiration_date"], found["qe_iden_earliest_expiration_date"]),
+        fmspc=bytes(found["platform"]["pck"]["fmspc"]).hex(),
+    )
+
+
+def choose_root(chain: str, roots: TrustRoots) -> tuple[Anchor, bytes]:
+    """The root at the end of a PEM chain, if it is trusted.
+
+    A service may send any chain: its root counts only because its digest is Intel's or pinned by the
+    relying party.
+
+    Returns:
+        The anchor that the root stands for, and its DER.
+
+    Raises:
+        EvidenceError: `evidence-malformed` or `evidence-untrusted-root`.
+    """
+    last = _LAST_CERTIFICATE.search(chain)
+    if last is None:
+        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM")
+    try:
+        der = base64.b64decode("".join(last.group(1).split()), validate=True)
+    except binascii.Error:
+        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM") from None
+    digest = hashlib.sha256(der).hexdigest()
+    if digest == INTEL_ROOT_SHA256 and roots.intel:
+        return Anchor.INTEL, der
+    if digest in roots.simulated:
+        return Anchor.SIMULATED, der
+    trusted = ["Intel's"] * roots.intel + [f"sha256:{root}" for root in sorted(roots.simulated)]
+    raise EvidenceError(
+        EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=" or ".join(trusted) or "none"
+    )
+
+
+def _verify(quote: bytes, collateral: Mapping[str, str], root: bytes | None, now: int) -> dict[str, Any]:
+    import dcap_qvl
+
+    try:
+        verifier = dcap_qvl.QuoteVerifier() if root is None else dcap_qvl.QuoteVerifier(root)
+        claims = verifier.verify_with_policy(
+            quote,
+            dcap_qvl.QuoteCollateralV3.from_json(json.dumps(dict(collateral))),
+            now,
+            # Signatures, chains and validity only: which status is good enough is for our policy to say.
+            dcap_qvl.QuotePolicy.claims_only(now),
+        )
+    except ValueError as error:
+        raise _translate(str(error)) from None
+    found: dict[str, Any] = json.loads(claims.to_json())
+    return found
+
+
+def _translate(message: str) -> EvidenceError:
+    text = message.removeprefix("Verification failed: ")
+    for part, kind in _MEANINGS:
+        if part in text:
+            return EvidenceError(kind, _printable(text))
+    return EvidenceError(EVIDENCE_UNVERIFIED, _printable(text))
+
+
+def _printable(text: str) -> str:
+    """Bound and clean a message that may quote what the attester sent."""
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text[:200])

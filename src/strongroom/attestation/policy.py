@@ -1,0 +1,170 @@
+"""The appraisal policy: which attested code may see data (a client's) or get keys (a model owner's).
+
+    policy = Policy.load(Path("policy.toml")) claims = verify_evidence(evidence, policy.roots, now)
+    policy.appraise(claims, now=now, report_data=expected)      # raises PolicyRefused, one code for each
+    check
+
+A policy is a TOML file (docs/reference/policy.md). What it does not list is refused, and a file that leaves
+open what it accepts is not a policy. Its digest is over the exact text, so that a comment changes it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from strongroom.attestation import checks, policy_file
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.errors import POLICY_INVALID, POLICY_UNREADABLE
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.policy_file import MAX_POLICY
+from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.roots import TrustRoots
+from strongroom.errors import ConfigError
+
+__all__ = ["MAX_POLICY", "Policy", "render_policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An appraisal policy. Read one with `parse` or `load`.
+
+    Attributes:
+        text: The exact text.
+        kinds: Accepted kinds of evidence.
+        measurements: Accepted measurements by kind; see `Claims.measurement`.
+        tcb_statuses: Accepted TCB statuses.
+        allow_simulated: Whether simulated evidence is accepted. It protects nothing.
+        simulated_roots: SHA-256 of accepted simulated roots, lower-case hex.
+        allow_debug: Whether debug enclaves are accepted.
+        rejected_advisories: Security advisories that must not apply to the platform.
+        min_svn: Lowest accepted ISVSVN.
+        max_evidence_age: Seconds for which evidence is fresh.
+        allow_unattested_broker: Whether a key broker without evidence of its own is accepted.
+        broker_key: Signing key of the broker, `ed25519:...`; a client's policy needs it.
+        broker_measurements: Accepted measurements of a broker that runs in a TEE itself, by kind.
+        service: Name of the service, if only that one is meant.
+    """
+
+    text: str = field(repr=False, compare=False)
+    kinds: frozenset[EvidenceKind]
+    measurements: Mapping[EvidenceKind, frozenset[str]]
+    tcb_statuses: frozenset[str]
+    allow_simulated: bool = False
+    simulated_roots: frozenset[str] = frozenset()
+    allow_debug: bool = False
+    rejected_advisories: frozenset[str] = frozenset()
+    min_svn: int = 0
+    max_evidence_age: int = 600
+    allow_unattested_broker: bool = False
+    broker_key: str | None = None
+    broker_measurements: Mapping[EvidenceKind, frozenset[str]] = field(default_factory=dict)
+    service: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """Read a policy from its text, at most 64 KiB.
+
+        Raises:
+            ConfigError: `policy-invalid`; the message names the key.
+        """
+        return cls(text=text, **policy_file.read(text))
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy from a file, byte for byte.
+
+        Raises:
+            ConfigError: `policy-unreadable` or `policy-invalid`.
+        """
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_POLICY + 1)
+        except OSError as error:
+            raise ConfigError(POLICY_UNREADABLE, f"{path}: {error.strerror}") from None
+        return cls.parse(decode_policy(data))
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the hex digest of the exact text in UTF-8."""
+        return f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"
+
+    @property
+    def roots(self) -> TrustRoots:
+        """The roots up to which evidence is verified: Intel's, and the simulated ones that are pinned."""
+        return TrustRoots(simulated=self.simulated_roots)
+
+    def to_toml(self) -> str:
+        """The policy as commented TOML that `parse` reads back; the original's comments are not kept."""
+        return render_policy(**self._members())
+
+    def appraise(
+        self,
+        claims: Claims,
+        *,
+        now: int,
+        report_data: bytes | None = None,
+        init_data_digest: bytes | None = None,
+    ) -> None:
+        """Refuse claims that this policy does not accept.
+
+        Args:
+            claims: What verified evidence says.
+            now: Unix time of the appraisal.
+            report_data: The 64 bytes that the evidence must carry; `None` leaves them unchecked.
+            init_data_digest: The 48 bytes that the evidence must carry; `None` leaves them unchecked.
+
+        Raises:
+            PolicyRefused: A code `policy-...`, that of the first check that does not hold.
+        """
+        demanded: list[checks.Check] = [*self._checks(), checks.NotExpired(now)]
+        if report_data is not None:
+            demanded.append(checks.ReportDataIs(report_data))
+        if init_data_digest is not None:
+            demanded.append(checks.InitDataIs(init_data_digest))
+        for check in demanded:
+            check.verify(claims)
+
+    def differences(self, release: Policy) -> tuple[str, ...]:
+        """What another policy admits that this one does not, in words; empty if it admits no more."""
+        pairs = zip(self._checks(), release._checks(), strict=True)
+        return tuple(words for own, other in pairs for words in own.wider(other))
+
+    def for_broker(self) -> Policy:
+        """The same demands on the key broker's own evidence: its measurements in place of the workers'."""
+        return replace(self, measurements=self.broker_measurements)
+
+    def _checks(self) -> tuple[checks.PolicyCheck, ...]:
+        return (
+            checks.KindIs(self.kinds),
+            checks.NotSimulated(self.allow_simulated),
+            checks.SimulatedRootPinned(self.simulated_roots if self.allow_simulated else frozenset()),
+            checks.MeasurementIs(
+                {kind: listed for kind, listed in self.measurements.items() if kind in self.kinds}
+            ),
+            checks.NotDebug(self.allow_debug),
+            checks.TcbStatusIs(self.tcb_statuses),
+            checks.NoAdvisory(self.rejected_advisories),
+            checks.SvnAtLeast(self.min_svn),
+        )
+
+    def _members(self) -> dict[str, Any]:
+        names = (name for name in self.__slots__ if name != "text")
+        return {name: getattr(self, name) for name in names}
+
+
+def decode_policy(data: bytes) -> str:
+    """The text of a policy that came as bytes.
+
+    Raises:
+        ConfigError: `policy-invalid`.
+    """
+    if len(data) > MAX_POLICY:
+        raise ConfigError(POLICY_INVALID, "too long", expected=f"at most {MAX_POLICY} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(POLICY_INVALID, "not UTF-8") from None

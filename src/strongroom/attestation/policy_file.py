@@ -1,0 +1,129 @@
+"""Reading the file form of a policy, strictly: unknown keys, open questions and unfit values are refused."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from strongroom.attestation.errors import POLICY_INVALID
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.errors import ConfigError, CryptoError
+
+MAX_POLICY: Final = 64 * 1024
+"""Largest policy in bytes."""
+
+MAX_AGE: Final = 7 * 24 * 3600
+_MAX_ENTRIES: Final = 512
+
+_SgxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_TdxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}((:[0-9a-f]{96}){4})?\Z")]
+_Digest = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
+_Advisory = Annotated[str, msgspec.Meta(pattern=r"\A[A-Z0-9-]{1,64}\Z")]
+_Service = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
+_Few = msgspec.Meta(max_length=_MAX_ENTRIES)
+_SomeFew = msgspec.Meta(min_length=1, max_length=_MAX_ENTRIES)
+
+# What Intel's verification can answer, except Revoked, which nobody may accept.
+_TcbStatus = Literal[
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+]
+
+
+class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sgx: Annotated[tuple[_SgxMeasurement, ...], _Few] = ()
+    tdx: Annotated[tuple[_TdxMeasurement, ...], _Few] = ()
+
+    def by_kind(self) -> dict[EvidenceKind, frozenset[str]]:
+        lists = {EvidenceKind.SGX: self.sgx, EvidenceKind.TDX: self.tdx}
+        return {kind: frozenset(listed) for kind, listed in lists.items() if listed}
+
+
+class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]
+    tcb_statuses: Annotated[tuple[_TcbStatus, ...], _SomeFew]
+    measurements: _Measurements
+    allow_simulated: bool = False
+    simulated_roots: Annotated[tuple[_Digest, ...], _Few] = ()
+    allow_debug: bool = False
+    rejected_advisories: Annotated[tuple[_Advisory, ...], _Few] = ()
+    min_svn: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    max_evidence_age: Annotated[int, msgspec.Meta(ge=1, le=MAX_AGE)] = 600
+    allow_unattested_broker: bool = False
+    broker_key: str | None = None
+    broker_measurements: _Measurements = _Measurements()
+    service: _Service | None = None
+
+
+def read(text: str) -> dict[str, Any]:
+    """Read the text of a policy into the members of `Policy`, by name, without `text`.
+
+    Raises:
+        ConfigError: `policy-invalid`; the message names the key.
+    """
+    file = _convert(_toml(text))
+    _check_whole(file)
+    return {
+        "kinds": frozenset(file.kinds),
+        "measurements": file.measurements.by_kind(),
+        "tcb_statuses": frozenset(file.tcb_statuses),
+        "allow_simulated": file.allow_simulated,
+        "simulated_roots": frozenset(root.removeprefix("sha256:") for root in file.simulated_roots),
+        "allow_debug": file.allow_debug,
+        "rejected_advisories": frozenset(file.rejected_advisories),
+        "min_svn": file.min_svn,
+        "max_evidence_age": file.max_evidence_age,
+        "allow_unattested_broker": file.allow_unattested_broker,
+        "broker_key": file.broker_key,
+        "broker_measurements": file.broker_measurements.by_kind(),
+        "service": file.service,
+    }
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if len(text) > MAX_POLICY or len(text.encode("utf-8", "surrogatepass")) > MAX_POLICY:
+        raise ConfigError(POLICY_INVALID, "too long", expected=f"at most {MAX_POLICY} bytes")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: TOML errors, integers too long for Python
+        raise ConfigError(POLICY_INVALID, f"not TOML: {_printable(str(error))}") from None
+
+
+def _convert(value: dict[str, Any]) -> _PolicyFile:
+    try:
+        return msgspec.convert(value, _PolicyFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(POLICY_INVALID, _printable(str(error))) from None
+
+
+def _check_whole(file: _PolicyFile) -> None:
+    """What no single key shows: a policy that leaves open what it accepts is none."""
+    accepted = file.measurements.by_kind()
+    for kind in file.kinds:
+        if kind not in accepted:
+            raise ConfigError(POLICY_INVALID, f"measurements.{kind} is empty, but kinds has {kind}")
+    if file.allow_simulated and not file.simulated_roots:
+        raise ConfigError(POLICY_INVALID, "allow_simulated = true needs simulated_roots")
+    if file.broker_key is not None:
+        _check_broker_key(file.broker_key)
+
+
+def _check_broker_key(text: str) -> None:
+    from strongroom.crypto.sign import VerifyingKey
+
+    try:
+        VerifyingKey.parse(text)
+    except CryptoError as error:
+        raise ConfigError(POLICY_INVALID, f"broker_key: {error.kind.title}") from None
+
+
+def _printable(text: str) -> str:
+    """Bound and clean a message that may quote a policy from outside."""
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text[:200])

@@ -1,0 +1,118 @@
+"""Writing a policy as TOML with comments, for people to read and edit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from strongroom.attestation import policy_file
+from strongroom.attestation.evidence import EvidenceKind
+
+_HEAD: Final = """\
+# Strongroom appraisal policy. It says which attested code may see data (a client's policy)
+# or get keys (a model owner's policy). What is not listed here is refused.
+"""
+_SIMULATED: Final = """\
+SIMULATED evidence is accepted. It comes from a test key on an ordinary machine and
+protects nothing: set this to false before you send data that matters."""
+
+
+def render_policy(
+    *,
+    kinds: Collection[EvidenceKind],
+    measurements: Mapping[EvidenceKind, Collection[str]],
+    tcb_statuses: Collection[str] = ("UpToDate",),
+    allow_simulated: bool = False,
+    simulated_roots: Collection[str] = (),
+    allow_debug: bool = False,
+    rejected_advisories: Collection[str] = (),
+    min_svn: int = 0,
+    max_evidence_age: int = 600,
+    allow_unattested_broker: bool = False,
+    broker_key: str | None = None,
+    broker_measurements: Mapping[EvidenceKind, Collection[str]] | None = None,
+    service: str | None = None,
+) -> str:
+    """Write a policy as commented TOML; the arguments are the attributes of `Policy`.
+
+    Raises:
+        ConfigError: `policy-invalid`: `Policy.parse` would not read it back.
+    """
+    roots = [f"sha256:{root.removeprefix('sha256:')}" for root in simulated_roots]
+    parts = [
+        _HEAD + _line("version", 1),
+        _key("service", service, "The service that is meant; another one of the same broker is refused."),
+        _key("kinds", sorted(kinds), "Kinds of trusted execution environments."),
+        _key("tcb_statuses", sorted(tcb_statuses), "The vendor's word on the platform's security level."),
+        _key(
+            "rejected_advisories",
+            sorted(rejected_advisories),
+            "Platforms to which one of these security advisories applies are refused.",
+        ),
+        _key(
+            "min_svn",
+            min_svn,
+            "Lowest security version (ISVSVN) of an SGX enclave. A TD has none: it counts as 0.",
+        ),
+        _key("allow_debug", allow_debug, "Debug enclaves can be read by their host."),
+        _key(
+            "allow_simulated",
+            allow_simulated,
+            _SIMULATED if allow_simulated else "Simulated evidence protects nothing.",
+        ),
+        _key(
+            "simulated_roots",
+            sorted(roots),
+            "SHA-256 of the simulator's root certificate. No other simulated root is accepted.",
+        ),
+        _key("max_evidence_age", max_evidence_age, "Seconds for which a worker's evidence counts as fresh."),
+        _key(
+            "allow_unattested_broker",
+            allow_unattested_broker,
+            "Whoever runs the key broker holds the keys. true: trust him without evidence of his own.",
+        ),
+        _key(
+            "broker_key",
+            broker_key,
+            "The key broker's signing key. Nothing that another key signed is believed.",
+        ),
+        _table(
+            "measurements",
+            measurements,
+            "The approved code, as `strongroom measure` prints it: MRENCLAVE for sgx, MRTD for tdx.",
+        ),
+        _table(
+            "broker_measurements",
+            broker_measurements or {},
+            "The approved code of a key broker that runs in a trusted execution environment itself.",
+        ),
+    ]
+    text = "\n".join(part for part in parts if part)
+    policy_file.read(text)
+    return text
+
+
+def _key(name: str, value: object, comment: str) -> str:
+    return "" if value is None else _comment(comment) + _line(name, value)
+
+
+def _table(name: str, measurements: Mapping[EvidenceKind, Collection[str]], comment: str) -> str:
+    lines = "".join(_list(kind, sorted(measurements[kind])) for kind in sorted(measurements))
+    return f"{_comment(comment)}[{name}]\n{lines}" if lines else ""
+
+
+def _list(name: str, values: list[str]) -> str:
+    """One entry a line, so that a change of a policy is easy to review."""
+    entries: Iterator[str] = (f"    {msgspec.json.encode(value).decode()},\n" for value in values)
+    return f"{name} = [\n{''.join(entries)}]\n"
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
+
+
+def _line(name: str, value: object) -> str:
+    # JSON's integers, booleans, strings and lists are TOML's too.
+    return f"{name} = {msgspec.json.encode(value).decode()}\n"
