@@ -1,0 +1,85 @@
+"""The verdict: what a client has found out about a service, once nothing speaks against sealing to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strongroom.attestation.claims import Anchor
+from strongroom.attestation.keyset import Keyset
+
+SIMULATED_WARNING: Final = "SIMULATED evidence: not protection"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A service that may be sealed to, until `valid_until`.
+
+    Attributes:
+        service: Name of the service.
+        epoch: Epoch of its keyset.
+        simulated: Whether any of the evidence is simulated. Then nothing is protected.
+        anchors: Who vouches for the hardware, the attested broker's included, sorted.
+        measurements: Measurements of the workers, sorted.
+        tcb_statuses: TCB statuses of the workers, sorted.
+        advisories: Security advisories that apply to the workers, sorted.
+        keyset_digest: `sha384:...` of the keyset's exact bytes.
+        keyset: The keyset; seal to its `key_configs` and to nothing else.
+        custodian_attested: Whether the key broker's own evidence passed.
+        workers: How many workers' evidence passed.
+        receipt_keys: Receipt keys of those workers, sorted.
+        warnings: What a user should know, the gravest first.
+        valid_until: Unix time after which the service must be appraised again.
+    """
+
+    service: str
+    epoch: int
+    simulated: bool
+    anchors: tuple[Anchor, ...]
+    measurements: tuple[str, ...]
+    tcb_statuses: tuple[str, ...]
+    advisories: tuple[str, ...]
+    keyset_digest: str
+    keyset: Keyset
+    custodian_attested: bool
+    workers: int
+    receipt_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+    valid_until: int
+
+    @property
+    def label(self) -> str:
+        """`SIMULATED` or `ATTESTED`, to be shown wherever the service is named."""
+        return "SIMULATED" if self.simulated else "ATTESTED"
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict for machines. The keys themselves are left out; the digest stands for them."""
+        return {
+            "verdict": self.label,
+            "service": self.service,
+            "epoch": self.epoch,
+            "simulated": self.simulated,
+            "anchors": [str(anchor) for anchor in self.anchors],
+            "measurements": list(self.measurements),
+            "tcb_statuses": list(self.tcb_statuses),
+            "advisories": list(self.advisories),
+            "keyset": self.keyset_digest,
+            "suites": list(self.keyset.suites),
+            "models": {
+                name: {"version": model.version, "manifest": model.manifest}
+                for name, model in self.keyset.models.items()
+            },
+            "release_policy": self.keyset.release_policy,
+            "broker_key": self.keyset.broker_key,
+            "key_custodian": self.keyset.key_custodian,
+            "custodian_attested": self.custodian_attested,
+            "key_release": self.keyset.key_release,
+            "workers": self.workers,
+            "receipt_keys": list(self.receipt_keys),
+            "warnings": list(self.warnings),
+            "valid_until": self.valid_until,
+        }
+
+    def __str__(self) -> str:
+        workers = f"{self.workers} worker" + ("" if self.workers == 1 else "s")
+        return f"{self.label}: service {self.service}, epoch {self.epoch}, {workers}"
