@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from strongroom.attestation.claims import Anchor
+from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.keyset import Keyset
+from strongroom.attestation.workers import TrustedWorker
+from strongroom.errors import StrongroomError
 
 SIMULATED_WARNING: Final = "SIMULATED evidence: not protection"
 
@@ -47,6 +50,44 @@ class Verdict:
     warnings: tuple[str, ...]
     valid_until: int
 
+    @classmethod
+    def of(
+        cls,
+        keyset: Keyset,
+        custodian: Claims | None,
+        workers: Sequence[TrustedWorker],
+        refused: Sequence[tuple[str, StrongroomError]],
+    ) -> Verdict:
+        """Sum up an appraisal in which nothing was refused that had to hold.
+
+        Args:
+            keyset: The keyset that was accepted.
+            custodian: Claims of the key broker, if it is attested.
+            workers: The workers that passed, at least one.
+            refused: Name and error of each worker that did not pass.
+        """
+        claims = [worker.claims for worker in workers]
+        vouching = claims if custodian is None else [*claims, custodian]
+        simulated = any(claim.simulated for claim in vouching)
+        receipt_keys = sorted({worker.receipt_key for worker in workers})
+        return cls(
+            service=keyset.service,
+            epoch=keyset.epoch,
+            simulated=simulated,
+            anchors=tuple(sorted({claim.anchor for claim in vouching})),
+            measurements=tuple(sorted({claim.measurement for claim in claims})),
+            tcb_statuses=tuple(sorted({claim.tcb_status for claim in claims})),
+            advisories=tuple(sorted({advisory for claim in claims for advisory in claim.advisories})),
+            keyset_digest=keyset.digest(),
+            keyset=keyset,
+            custodian_attested=custodian is not None,
+            # By receipt key, which the evidence binds: a document sent twice is one worker.
+            workers=len(receipt_keys),
+            receipt_keys=tuple(receipt_keys),
+            warnings=tuple(_warnings(keyset, custodian, workers, refused, simulated=simulated)),
+            valid_until=_valid_until(keyset, custodian, workers),
+        )
+
     @property
     def label(self) -> str:
         """`SIMULATED` or `ATTESTED`, to be shown wherever the service is named."""
@@ -83,3 +124,32 @@ class Verdict:
     def __str__(self) -> str:
         workers = f"{self.workers} worker" + ("" if self.workers == 1 else "s")
         return f"{self.label}: service {self.service}, epoch {self.epoch}, {workers}"
+
+
+def _valid_until(keyset: Keyset, custodian: Claims | None, workers: Sequence[TrustedWorker]) -> int:
+    # One worker's evidence is enough, so the verdict lives as long as the freshest.
+    ends = [keyset.not_after, max(min(worker.fresh_until, worker.claims.expires) for worker in workers)]
+    if custodian is not None:
+        ends.append(custodian.expires)
+    return min(ends)
+
+
+def _warnings(
+    keyset: Keyset,
+    custodian: Claims | None,
+    workers: Sequence[TrustedWorker],
+    refused: Sequence[tuple[str, StrongroomError]],
+    *,
+    simulated: bool,
+) -> Iterator[str]:
+    if simulated:
+        yield SIMULATED_WARNING
+    if custodian is None:
+        yield f"key custodian unattested: {keyset.key_custodian}"
+    if keyset.key_release == "classical":
+        yield "key release: classical"
+    newest = max(worker.epoch for worker in workers)
+    if newest > keyset.epoch:
+        yield f"keyset of epoch {keyset.epoch}, but the broker is at epoch {newest}"
+    for name, error in refused:
+        yield f"worker {name} not counted: {error}"
