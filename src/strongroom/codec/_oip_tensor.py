@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from strongroom.codec.errors import TENSOR_DATATYPE
+from strongroom.codec.errors import TENSOR_DATA, TENSOR_DATATYPE, TENSOR_SHAPE
 from strongroom.errors import CodecError
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 BYTES: Final = "BYTES"
 
@@ -48,11 +50,11 @@ class Tensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    array: np.ndarray[Any, np.dtype[Any]]
+    array: Array
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_array(cls, name: str, array: np.ndarray[Any, np.dtype[Any]]) -> Tensor:
+    def from_array(cls, name: str, array: Array) -> Tensor:
         """Wrap an array; the datatype follows from its dtype (object: BYTES).
 
         Raises:
@@ -73,3 +75,25 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
         return _NAMES[dtype.newbyteorder("<")]
     except KeyError:
         raise CodecError(TENSOR_DATATYPE, f"numpy type {dtype} has no name in the protocol") from None
+
+
+def objects(elements: list[bytes], shape: tuple[int, ...]) -> Array:
+    """The array of a BYTES tensor: read-only, dtype object, elements in row-major order."""
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    array.setflags(write=False)
+    return array.reshape(shape)
+
+
+def check_tensor(tensor: Tensor, where: str) -> None:
+    """Refuse a tensor whose parts contradict each other, before it is encoded.
+
+    Raises:
+        CodecError: `tensor-datatype-unknown`, `tensor-shape-invalid` or `tensor-data-invalid`.
+    """
+    if datatype_of(tensor.array.dtype) != tensor.datatype:
+        raise CodecError(TENSOR_DATATYPE, f"{where}: the array has another type than its datatype says")
+    if tensor.array.shape != tuple(tensor.shape):
+        raise CodecError(TENSOR_SHAPE, f"{where}: the array has another shape")
+    if tensor.datatype == BYTES and not all(isinstance(element, bytes) for element in tensor.array.flat):
+        raise CodecError(TENSOR_DATA, f"{where}: an element is not bytes")

@@ -77,9 +77,14 @@ def parse(data: bytes | memoryview, *, limit: int, what: str = "JSON") -> Any:
     return value
 
 
+def strip_strings(data: bytes) -> bytes:
+    """The JSON text without its strings, so that its structure can be counted before it is parsed."""
+    return _STRINGS.sub(b"", data)
+
+
 def _check_depth(data: bytes, what: str) -> None:
     depth = 0
-    for bracket in _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS):
+    for bracket in strip_strings(data).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
             raise CodecError(JSON_TOO_DEEP, what, expected=f"at most {MAX_DEPTH}")
