@@ -1,0 +1,181 @@
+"""Start the parts of a service on this machine, restart what dies, stop everything.
+
+Each part is a process with a log file of its own. A part that dies is started again after a pause that doubles up to
+`longest_pause`; one that has lived for a while starts over with the shortest. At the end the parts get SIGTERM in
+reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends its parts (PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from strongroom.engines.errors import PART_FAILED, EngineError
+
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+STEADY_AFTER: Final = 10.0
+STOP_GRACE: Final = 15.0
+START_TIMEOUT: Final = 60.0
+MOST_EARLY_DEATHS: Final = 3
+_PR_SET_PDEATHSIG: Final = 1
+_TAIL_BYTES: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of a service.
+
+    Attributes:
+        name: For the log file and messages.
+        command: Program and arguments.
+        ready: Resolves to True once the part serves.
+        environment: Variables to set beside the supervisor's own.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], Awaitable[bool]]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartEvent:
+    """Something that happened to a part: `started`, `ready`, `died` or `stopped`."""
+
+    part: str
+    what: str
+    detail: str = ""
+
+
+class Supervisor:
+    """Runs parts until it is stopped.
+
+    Args:
+        parts: In the order in which they start and become ready; they stop in reverse.
+        logs: Folder of the log files, one for each part.
+        report: Called with every event.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], logs: Path, *, report: Callable[[PartEvent], None] = lambda _: None
+    ) -> None:
+        self._parts = [_Running(part, logs / f"{part.name}.log", report) for part in parts]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the parts that are running now."""
+        return {part.part.name: part.pid for part in self._parts if part.pid}
+
+    async def start(self) -> None:
+        """Start all parts and wait until each is ready.
+
+        Raises:
+            EngineError: `part-failed`: a part does not come up; its last log lines are in the detail.
+        """
+        for part in self._parts:
+            part.launch()
+        for part in self._parts:
+            await part.wait_ready()
+
+    async def stop(self) -> None:
+        """Stop all parts, the last first."""
+        for part in reversed(self._parts):
+            await part.stop()
+
+
+class _Running:
+    """One part and the task that keeps it alive."""
+
+    def __init__(self, part: Part, log: Path, report: Callable[[PartEvent], None]) -> None:
+        self.part = part
+        self._log = log
+        self._report = report
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._early_deaths = 0
+
+    @property
+    def pid(self) -> int:
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else 0
+
+    def launch(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep-{self.part.name}")
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            started = time.monotonic()
+            code = await self._run_once()
+            if time.monotonic() - started >= STEADY_AFTER:
+                pause, self._early_deaths = FIRST_PAUSE, 0
+            else:
+                self._early_deaths += 1
+            self._report(PartEvent(self.part.name, "died", f"exit status {code}"))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run_once(self) -> int:
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.part.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env={**os.environ, **self.part.environment},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(descriptor)
+        self._report(PartEvent(self.part.name, "started", f"pid {self._process.pid}"))
+        return await self._process.wait()
+
+    async def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not await self.part.ready():
+            if self._early_deaths >= MOST_EARLY_DEATHS or time.monotonic() > deadline:
+                raise EngineError(PART_FAILED, f"{self.part.name}: {self._last_lines()}", found=str(self._log))
+            await asyncio.sleep(0.02)
+        self._report(PartEvent(self.part.name, "ready"))
+
+    def _last_lines(self) -> str:
+        with suppress(OSError), self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+            return " | ".join(lines) or "no output"
+        return "no log"
+
+    async def stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_GRACE):
+                await process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        self._report(PartEvent(self.part.name, "stopped", f"exit status {process.returncode}"))
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: SIGTERM when the supervisor dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

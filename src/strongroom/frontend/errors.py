@@ -1,0 +1,71 @@
+"""Error codes of the front end."""
+
+from __future__ import annotations
+
+from strongroom.errors import StrongroomError, define
+
+
+class FrontendError(StrongroomError):
+    """The front end cannot take or finish a request."""
+
+
+BODY_TOO_LARGE = define(
+    "body-too-large",
+    "The request body is too large",
+    status=413,
+    remedy="Send a smaller request, or raise queue.max_body in the configuration.",
+)
+CONTENT_TYPE_UNSUPPORTED = define(
+    "content-type-unsupported",
+    "The content type is not supported here",
+    status=415,
+    remedy="Send message/ohttp-req to the gateway (RFC 9458).",
+)
+SERVICE_BUSY = define(
+    "service-busy",
+    "Too many requests are waiting for an answer",
+    status=503,
+    remedy="Wait as long as Retry-After says, then send the same bytes again.",
+)
+ANSWER_TIMEOUT = define(
+    "answer-timeout",
+    "No worker answered in time",
+    status=504,
+    remedy="Send the same bytes again, or allow a later deadline.",
+)
+NO_WORKER = define(
+    "no-worker",
+    "No attested worker has published a keyset",
+    status=503,
+    remedy="Wait until a worker is ready; `strongroom worker` says in its log why it is not.",
+)
+PLAIN_DISABLED = define(
+    "plain-disabled",
+    "This front end takes sealed requests only",
+    status=403,
+    remedy="Use the strongroom client, or set frontend.policy to allow the plain way in.",
+)
+BAD_REQUEST = define(
+    "bad-request",
+    "The request is not valid",
+    status=400,
+    remedy="Correct the part that is named.",
+)
+NOT_FOUND = define(
+    "not-found",
+    "There is nothing at this path",
+    status=404,
+    remedy="docs/reference/http.md lists the paths.",
+)
+METHOD_NOT_ALLOWED = define(
+    "method-not-allowed",
+    "This path does not take this method",
+    status=405,
+    remedy="docs/reference/http.md lists the methods of each path.",
+)
+DRAINING = define(
+    "service-draining",
+    "The front end is shutting down",
+    status=503,
+    remedy="Send the same bytes again, to another front end or after Retry-After.",
+)

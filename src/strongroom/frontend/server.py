@@ -1,0 +1,106 @@
+"""Run the front end: uvicorn, with a graceful end.
+
+At SIGTERM the front end takes no new requests, answers those it holds, at most `drain` seconds long, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from strongroom.attestation.policy import Policy
+from strongroom.config import Config, split_listen
+from strongroom.frontend.app import FrontendApp
+from strongroom.frontend.asgi import Receive, Scope, Send
+from strongroom.frontend.documents import Documents
+from strongroom.frontend.exchange import Exchange
+from strongroom.frontend.gateway import SealedGateway
+from strongroom.frontend.metrics import FrontendMetrics
+from strongroom.frontend.plain import PlainGateway
+from strongroom.queue.connect import connect
+from strongroom.queue.producer import ReplyReader, RequestQueue
+
+_BACKLOG = 2048
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: The queue's URL or files are not usable.
+    """
+    frontend = config.frontend
+    policy = Policy.load(Path(frontend.policy)) if frontend.policy else None
+    address = f"frontend-{os.urandom(8).hex()}"
+    client = connect(config.queue.url, tls=config.queue.tls)
+    replies = ReplyReader(client, config.service, address)
+    queue = RequestQueue(
+        client, config.service, max_length=config.queue.max_length, max_body=config.queue.max_body
+    )
+    exchange = Exchange(queue, replies, address, max_pending=frontend.max_pending)
+    try:
+        async with exchange.running():
+            await _server(config, build(config, queue, exchange, policy), exchange).serve()
+    finally:
+        await replies.aclose()
+        await client.aclose()
+
+
+def build(config: Config, queue: RequestQueue, exchange: Exchange, policy: Policy | None) -> FrontendApp:
+    """The application over a queue."""
+    metrics = FrontendMetrics()
+    documents = Documents(queue)
+    max_body, timeout = config.queue.max_body, config.frontend.timeout
+    return FrontendApp(
+        exchange,
+        documents,
+        metrics,
+        SealedGateway(exchange, metrics, max_body=max_body, timeout=timeout),
+        PlainGateway(exchange, documents, metrics, policy, max_body=max_body, timeout=timeout),
+        depth=queue.depth,
+    )
+
+
+class _DrainingServer(uvicorn.Server):
+    """A server that tells the exchange to take nothing new once it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, exchange: Exchange) -> None:
+        super().__init__(config)
+        self._exchange = exchange
+
+    async def shutdown(self, *args: object, **kwargs: object) -> None:
+        self._exchange.close()
+        await super().shutdown(*args, **kwargs)  # type: ignore[arg-type]  # the base's signature varies
+
+
+def _server(config: Config, app: FrontendApp, exchange: Exchange) -> _DrainingServer:
+    host, port = split_listen(config.frontend.listen)
+
+    async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    settings = uvicorn.Config(
+        asgi,
+        host=host,
+        port=port,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(config.frontend.drain),
+        ws="none",
+    )
+    return _DrainingServer(settings, exchange)
+
+
+def run(config: Config) -> None:
+    """Serve in this process until it is told to stop."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(config))
