@@ -99,8 +99,9 @@ class Manifest(
         preprocess: How pictures become the tensor that the model wants, or None.
         files: All files of the bundle but the manifest, by path.
         provenance: Where the model comes from, for people.
-        max_batch: Most items of several requests that may be computed together, axis 0 being the batch; 1
-            keeps requests apart, None leaves it to a measurement when the model is loaded.
+        max_batch: Most items of several requests that may be computed together, axis 0 being the batch. 1
+            computes each item alone, 0 each request as it came (axis 0 is not a batch), None lets the runtime
+            measure.
     """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")]
@@ -112,7 +113,7 @@ class Manifest(
     preprocess: ImagePreprocess | None = None
     files: Annotated[dict[str, FileEntry], Meta(min_length=1, max_length=MAX_FILES)]
     provenance: Annotated[dict[str, Annotated[str, Meta(max_length=1000)]], Meta(max_length=32)] = {}
-    max_batch: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    max_batch: Annotated[int, Meta(ge=0, le=1024)] | None = None
 
     def to_bytes(self) -> bytes:
         """The manifest as canonical JSON (RFC 8785)."""

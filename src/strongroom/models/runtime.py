@@ -1,26 +1,22 @@
 """What a worker needs of a model that is loaded: tensors in, tensors out, without blocking.
 
-A runtime owns the cores it was given. `submit` returns at once; `done` is called later from one of the
-runtime's own threads, so it must be short and must not raise (an event loop's `call_soon_threadsafe`, a
-queue's `put`).
+    runtime.submit({"x": array}, done)      # returns at once; done(outputs, None) or done(None, error)
+    follows
 
-The runtime packs the requests that wait for a free slot into batches of up to `max_batch` items, where the
-model gains by it, and splits large requests over its streams, where it does not. Nobody above it needs to
-know which.
+A runtime owns the cores it was given. `done` is called from one of the runtime's own threads, so it must be
+short and must not raise (an event loop's `call_soon_threadsafe`, a queue's `put`).
+
+Where axis 0 is a batch, a batcher above may concatenate requests of equal item shapes up to `max_batch` items
+and split the outputs; it need not, and a request of any size is accepted: the runtime computes it in parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from strongroom.models.manifest import TensorSpec
-
-Tensors = Mapping[str, NDArray[np.generic]]
-"""Arrays by tensor name."""
+from strongroom.models.tensors import Tensors
 
 Done = Callable[[Tensors | None, Exception | None], None]
 """Takes the outputs by name, or the error (a `ModelError`); exactly one of the two is None."""
@@ -47,7 +43,10 @@ class Runtime(Protocol):
 
     @property
     def max_batch(self) -> int:
-        """Most items that are computed together; 1 if the model does not gain by batching."""
+        """Most items of several requests that gain by being computed together.
+
+        1 if the model does not gain, 0 if axis 0 is not a batch, so that requests must not be joined.
+        """
 
     def check(self, inputs: Tensors) -> None:
         """Check inputs against the manifest, as `submit` does.
@@ -58,16 +57,13 @@ class Runtime(Protocol):
         """
 
     def submit(self, inputs: Tensors, done: Done) -> None:
-        """Start one inference and return. Errors, those of `check` included, go to `done`.
+        """Start one inference and return.
 
         Args:
             inputs: All inputs of the model. They must not change until `done` is called.
-            done: Called once, from a thread of the runtime, or before `submit` returns if the inputs are
-                refused.
+            done: Called once, with the error if there is one: those of `check`, and `runtime-busy`,
+                `runtime-closed`, `inference-failed`. It may be called before `submit` returns.
         """
-
-    def submit_batch(self, requests: Iterable[tuple[Tensors, Done]]) -> None:
-        """Submit several requests at one time, so that they are packed together. Each stands for itself."""
 
     def close(self) -> None:
         """Wait for what runs, refuse what waits (`runtime-closed`), and free the model."""
