@@ -45,7 +45,7 @@ FORMAT: Final = "strongroom-measurement/1"
 _PYCACHE: Final = "__pycache__"
 _INSTALLER_NOTES: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
 _SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
-_PROBE: Final = "import json, sys; print(json.dumps(sys.path))"
+_PROBE: Final = "import sys; sys.stdout.buffer.write('\\0'.join(sys.path).encode('utf-8', 'surrogateescape'))"
 _PROBE_TIMEOUT: Final = 30
 
 
@@ -85,9 +85,9 @@ class ImportPath:
                 check=True,
                 timeout=_PROBE_TIMEOUT,
             )
-            entries = [Path(entry) for entry in json.loads(result.stdout)]
-        except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise MeasurementError(INTERPRETER, f"{program}: {type(error).__name__}") from None
+        entries = [Path(os.fsdecode(entry)) for entry in result.stdout.split(b"\0")]
         standard = tuple(entry for entry in entries if entry.exists())
         if not standard or not all(entry.is_absolute() for entry in entries):
             raise MeasurementError(INTERPRETER, f"{program} has no standard library")
