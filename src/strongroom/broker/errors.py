@@ -73,6 +73,12 @@ MODEL_OLDER: Final = define(
     status=409,
     remedy="Register a version that is not below the floor, or use another resource name.",
 )
+MODEL_TAKEN: Final = define(
+    "model-registered-elsewhere",
+    "The sealed file is registered under another resource",
+    status=409,
+    remedy="Use that resource, or seal the bundle again for this one.",
+)
 EPOCHS_FULL: Final = define(
     "epochs-full",
     "Too many epochs of this service are still honoured",
@@ -204,6 +210,13 @@ SERVICE_FOREIGN: Final = define(
     status=401,
     exit_code=EXIT_REFUSED,
     remedy="Ask for the key of the service that the worker's init-data names.",
+)
+POLICY_SERVICE: Final = define(
+    "model-policy-service",
+    "The model's own policy is of another service",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Register the model with a policy that names this service, or none.",
 )
 NO_EPOCH: Final = define(
     "epoch-missing",

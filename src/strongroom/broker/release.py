@@ -164,7 +164,11 @@ def open_service_key(
     numbers = [entry.epoch for entry in document.epochs]
     if numbers != sorted(set(numbers), reverse=True):
         raise BrokerError(RELEASE_INVALID, "the epochs are not in order")
-    return tuple(_rebuild(service, entry, broker_key) for entry in document.epochs)
+    epochs = tuple(_rebuild(service, entry, broker_key) for entry in document.epochs)
+    key_ids = [key.config.key_id for epoch in epochs for key in epoch.keys]
+    if len(set(key_ids)) != len(key_ids):
+        raise BrokerError(RELEASE_INVALID, "two keys have one identifier")
+    return epochs
 
 
 def open_model_key(data: bytes, broker_key: VerifyingKey, recipient: str, resource: str) -> ModelKey:

@@ -1,0 +1,228 @@
+"""The release decision: may a key leave the broker?
+
+One `ReleaseDecision` stands behind each session. It only moves forward, does no I/O, and takes what it judges
+as
+arguments: the clock's time and the rows of the store as they are at that moment.
+
+    decision = ReleaseDecision(kind, nonce, broker_key)
+    service = decision.answer(attestation)          # who asks, and for which service
+    decision.appraise(record_of(service), now)      # is it what the release policy demands?
+    decision.service_key(resource, record, now)     # may it have this key? As often as it asks
+    decision.model_key(resource, record, model, now)
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from strongroom.attestation import initdata
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.initdata import InitData
+from strongroom.attestation.policy import Policy
+from strongroom.attestation.verify import verify_evidence
+from strongroom.broker import teekey
+from strongroom.broker.errors import (
+    ADDITIONAL_EVIDENCE,
+    INIT_DATA_BROKER,
+    INIT_DATA_MISSING,
+    INIT_DATA_MODEL,
+    INIT_DATA_POLICY,
+    MODEL_FOREIGN,
+    NONCE_FOREIGN,
+    POLICY_SERVICE,
+    RESOURCE_UNKNOWN,
+    SERVICE_FOREIGN,
+    SERVICE_UNKNOWN,
+)
+from strongroom.broker.messages import Attestation
+from strongroom.broker.registry import ModelRecord, ServiceRecord
+from strongroom.broker.resource import Resource
+from strongroom.errors import BrokerError
+
+
+class _Stage(Enum):
+    CHALLENGED = auto()
+    ANSWERED = auto()
+    APPRAISED = auto()
+    REFUSED = auto()
+
+
+class ReleaseDecision:
+    """Decides on the keys that one attester may get.
+
+    The attestation is refused unless
+     1. the nonce is the one of this session;
+     2. the one-time key is usable, and no evidence of devices is there that nobody would appraise;
+     3. there is init-data, and it names this broker's key (rule 1 of the design);
+     4. the service that the init-data names is registered, and its release policy is the one that it names;
+     5. the evidence verifies up to a root that this policy trusts, at the broker's time;
+     6. the policy accepts the claims: kind, root, measurement, debug, TCB status, advisories, SVN, expiry;
+     7. the report data binds nonce, one-time key and nothing else; the evidence carries the init-data's
+        digest.
+
+    After that, a key is refused unless
+     8. the service still has that policy, and the policy still accepts the claims;
+     9. a service key is that of the service in the init-data;
+    10. a model is registered, belongs to the service, and stands in the init-data;
+    11. the model's own policy, if it has one, accepts the claims too and is not of another service.
+
+    A refused attestation is final. Using the methods out of order is a `RuntimeError`.
+
+    Args:
+        kind: The kind of evidence that the attester announced.
+        nonce: The challenge that it was given.
+        broker_key: This broker's signing key, `ed25519:...`.
+    """
+
+    def __init__(self, kind: EvidenceKind, nonce: str, broker_key: str) -> None:
+        self.kind = kind
+        self._nonce = nonce
+        self._broker_key = broker_key
+        self._stage = _Stage.CHALLENGED
+        self._attestation: Attestation | None = None
+        self._tee_key: teekey.PublicKey | None = None
+        self._init_data: InitData | None = None
+        self._claims: Claims | None = None
+
+    @property
+    def tee_key(self) -> teekey.PublicKey | None:
+        """The attester's one-time key, once it is known to be usable."""
+        return self._tee_key
+
+    @property
+    def init_data(self) -> InitData | None:
+        """What the attester was started with, once it is read."""
+        return self._init_data
+
+    @property
+    def claims(self) -> Claims | None:
+        """What the evidence says, once it is verified."""
+        return self._claims
+
+    def answer(self, attestation: Attestation) -> str:
+        """Rules 1 to 3.
+
+        Returns:
+            The name of the service that the init-data names.
+
+        Raises:
+            BrokerError: `nonce-foreign`, `additional-evidence`, `tee-key-unsupported`, `init-data-missing` or
+                `init-data-broker`.
+            EvidenceError: `init-data-malformed`.
+        """
+        with self._step(_Stage.CHALLENGED, _Stage.ANSWERED):
+            if not hmac.compare_digest(attestation.nonce.encode(), self._nonce.encode()):
+                raise BrokerError(NONCE_FOREIGN)
+            self._tee_key = teekey.parse_jwk(attestation.tee_pubkey)
+            if attestation.additional_evidence:
+                raise BrokerError(ADDITIONAL_EVIDENCE)
+            if attestation.evidence.init_data is None:
+                raise BrokerError(INIT_DATA_MISSING)
+            self._init_data = initdata.parse(attestation.evidence.init_data)
+            if self._init_data.broker_key != self._broker_key:
+                raise BrokerError(
+                    INIT_DATA_BROKER, found=self._init_data.broker_key, expected=self._broker_key
+                )
+            self._attestation = attestation
+            return self._init_data.service
+
+    def appraise(self, service: ServiceRecord | None, now: int) -> Claims:
+        """Rules 4 to 7.
+
+        Args:
+            service: The service that `answer` named, None where it is not registered.
+            now: Unix time.
+
+        Raises:
+            BrokerError: `service-unknown` or `init-data-policy`.
+            EvidenceError: A code `evidence-...`.
+            PolicyRefused: A code `policy-...`.
+        """
+        with self._step(_Stage.ANSWERED, _Stage.APPRAISED):
+            attestation, self._attestation = self._attestation, None
+            assert attestation is not None  # noqa: S101 -- the stage says so
+            policy = self._policy(service)
+            evidence = attestation.evidence
+            self._claims = verify_evidence(evidence, policy.roots, now)
+            policy.appraise(
+                self._claims,
+                now=now,
+                report_data=attestation.report_data(),
+                init_data_digest=initdata.digest(evidence.init_data or b""),
+            )
+            return self._claims
+
+    def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
+        """Rules 8 and 9.
+
+        Args:
+            resource: The service key asked for.
+            service: The service of the init-data, as it is registered now.
+            now: Unix time.
+
+        Raises:
+            BrokerError: `service-unknown`, `init-data-policy` or `service-foreign`.
+            PolicyRefused: A code `policy-...`.
+        """
+        claims, init_data = self._appraised()
+        self._policy(service).appraise(claims, now=now)
+        if resource != Resource.service_key(init_data.service):
+            raise BrokerError(SERVICE_FOREIGN, found=resource.repository, expected=init_data.service)
+
+    def model_key(
+        self, resource: Resource, service: ServiceRecord | None, model: ModelRecord | None, now: int
+    ) -> None:
+        """Rules 8, 10 and 11.
+
+        Args:
+            resource: The model asked for.
+            service: The service of the init-data, as it is registered now.
+            model: The model, as it is registered now, None where it is not.
+            now: Unix time.
+
+        Raises:
+            BrokerError: `service-unknown`, `init-data-policy`, `resource-unknown`, `model-foreign`,
+                `init-data-model` or `model-policy-service`.
+            PolicyRefused: A code `policy-...`.
+        """
+        claims, init_data = self._appraised()
+        self._policy(service).appraise(claims, now=now)
+        if model is None:
+            raise BrokerError(RESOURCE_UNKNOWN, resource.path)
+        if service is None or resource.path not in service.models:
+            raise BrokerError(MODEL_FOREIGN, resource.path)
+        if resource.uri not in init_data.models:
+            raise BrokerError(INIT_DATA_MODEL, resource.path)
+        if model.policy is not None:
+            policy = Policy.parse(model.policy)
+            if policy.service not in {None, service.name}:
+                raise BrokerError(POLICY_SERVICE, found=policy.service, expected=service.name)
+            policy.appraise(claims, now=now)
+
+    def _policy(self, service: ServiceRecord | None) -> Policy:
+        assert self._init_data is not None  # noqa: S101 -- the stage says so
+        if service is None:
+            raise BrokerError(SERVICE_UNKNOWN, found=self._init_data.service)
+        if service.name != self._init_data.service:
+            raise RuntimeError("the record is of another service than the init-data")
+        policy = Policy.parse(service.policy)
+        if policy.digest != self._init_data.release_policy:
+            raise BrokerError(INIT_DATA_POLICY, found=self._init_data.release_policy, expected=policy.digest)
+        return policy
+
+    def _appraised(self) -> tuple[Claims, InitData]:
+        if self._stage is not _Stage.APPRAISED or self._claims is None or self._init_data is None:
+            raise RuntimeError("there is no appraised attestation")
+        return self._claims, self._init_data
+
+    @contextmanager
+    def _step(self, before: _Stage, after: _Stage) -> Iterator[None]:
+        if self._stage is not before:
+            raise RuntimeError(f"the decision is {self._stage.name}, not {before.name}")
+        self._stage = _Stage.REFUSED  # until the step is through
+        yield
+        self._stage = after

@@ -1,0 +1,182 @@
+"""Attestation tokens: Entity Attestation Results (draft-ietf-rats-ear) in Trustee's profile, as ES256 JWTs.
+
+The profile is that of confidential-containers/trustee: header `{"typ", "alg", "jwk"}`, one submodule `cpu0`
+with the trustworthiness vector of AR4SI (draft-ietf-rats-ar4si) and the evidence's claims. Our own broker
+decides by its policies and its session, never by a token alone; a token tells others what the broker saw.
+Simulated evidence is `contraindicated` in it whatever the policy says: no hardware stands behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.broker import teekey
+from strongroom.broker.errors import TOKEN_EXPIRED, TOKEN_INVALID
+from strongroom.broker.store import Store
+from strongroom.errors import BrokerError
+
+PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
+ISSUER: Final = "strongroom-broker"
+VERIFIER: Final = {"developer": "Strongroom", "build": "strongroom-broker 1"}
+MAX_TOKEN: Final = 32 * 1024
+TOKEN_SECONDS: Final = 300
+
+_SCALAR_BYTES: Final = 32
+_SECRET: Final = "ear-key"  # noqa: S105 -- its name in the store
+_CONFIG_BYTES: Final = {EvidenceKind.SGX: 64, EvidenceKind.TDX: 48}
+
+# AR4SI values; its tiers: -1 to 1 none, 2 to 31 affirming, 32 to 95 warning, 96 to 127 contraindicated.
+_AFFIRMED: Final = 2
+_APPROVED_RUNTIME: Final = 3
+_UNSAFE: Final = 32
+_UNRECOGNIZED_HARDWARE: Final = 97
+_TIERS: Final = ((2, "none"), (32, "affirming"), (96, "warning"))
+
+
+class EarIssuer:
+    """Makes and checks the tokens of one broker.
+
+    Args:
+        key: P-256.
+        issuer: The `iss` claim.
+        seconds: Life of a token.
+    """
+
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, *, issuer: str = ISSUER, seconds: int = TOKEN_SECONDS
+    ) -> None:
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self._key = ECKey.import_key(pem)
+        self._jwk = {"alg": "ES256", **teekey.coordinates(key.public_key())}
+        self._issuer = issuer
+        self._seconds = seconds
+
+    @classmethod
+    def of(cls, store: Store, *, seconds: int = TOKEN_SECONDS) -> EarIssuer:
+        """The issuer with the store's key, made at its first use.
+
+        Raises:
+            BrokerError: A code of the store.
+        """
+
+        def make() -> bytes:
+            return teekey.generate(store.rng).private_numbers().private_value.to_bytes(_SCALAR_BYTES)
+
+        scalar = int.from_bytes(store.secret(_SECRET, make))
+        return cls(ec.derive_private_key(scalar, ec.SECP256R1()), seconds=seconds)
+
+    @property
+    def jwk(self) -> Mapping[str, str]:
+        """The public key, as the tokens' header carries it."""
+        return self._jwk
+
+    def issue(
+        self, claims: Claims, *, runtime_data: Mapping[str, Any], token_id: str, policy_id: str, now: int
+    ) -> str:
+        """A token over accepted evidence.
+
+        Args:
+            claims: What the evidence says.
+            runtime_data: What the report data binds: `nonce`, `tee-pubkey`, `additional-evidence`.
+            token_id: The `jti` claim; ours is the digest of the session.
+            policy_id: Digest of the policy that accepted the claims.
+            now: Unix time.
+        """
+        vector = trust_vector(claims)
+        members = {
+            "eat_profile": PROFILE,
+            "iat": now,
+            "exp": now + self._seconds,
+            "iss": self._issuer,
+            "jti": token_id,
+            "ear.verifier-id": VERIFIER,
+            "submods": {
+                "cpu0": {
+                    "ear.status": status(vector),
+                    "ear.trustworthiness-vector": vector,
+                    "ear.appraisal-policy-id": policy_id,
+                    "ear.veraison.annotated-evidence": _annotated(claims, runtime_data),
+                }
+            },
+        }
+        return jwt.encode({"typ": "JWT", "alg": "ES256", "jwk": self._jwk}, members, self._key, ["ES256"])
+
+    def verify(self, token: str, now: int) -> dict[str, Any]:
+        """The claims of a token of this issuer that has not expired.
+
+        Raises:
+            BrokerError: `token-invalid` or `token-expired`.
+        """
+        if len(token) > MAX_TOKEN:
+            raise BrokerError(TOKEN_INVALID, "too long")
+        try:
+            members = jwt.decode(token, self._key, algorithms=["ES256"]).claims
+        except (JoseError, ValueError, json.JSONDecodeError) as error:
+            raise BrokerError(TOKEN_INVALID, type(error).__name__) from error
+        issued, expires = members.get("iat"), members.get("exp")
+        if members.get("iss") != self._issuer or type(issued) is not int or type(expires) is not int:
+            raise BrokerError(TOKEN_INVALID, "of another issuer")
+        if not issued <= now < expires:
+            raise BrokerError(TOKEN_EXPIRED)
+        return dict(members)
+
+
+def trust_vector(claims: Claims) -> dict[str, int]:
+    """The trustworthiness vector (AR4SI) of claims that a policy has accepted."""
+    hardware = _AFFIRMED if claims.tcb_status == "UpToDate" else _UNSAFE
+    return {
+        "instance-identity": 0,
+        "configuration": _UNSAFE if claims.debug else _AFFIRMED,
+        "executables": _APPROVED_RUNTIME,
+        "file-system": 0,
+        "hardware": _UNRECOGNIZED_HARDWARE if claims.simulated else hardware,
+        "runtime-opaque": 0,
+        "storage-opaque": 0,
+        "sourced-data": 0,
+    }
+
+
+def status(vector: Mapping[str, int]) -> str:
+    """The tier of the worst claim in a vector."""
+    worst = max(vector.values())
+    return next((name for bound, name in _TIERS if worst < bound), "contraindicated")
+
+
+def _annotated(claims: Claims, runtime_data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        str(claims.kind): {
+            "body": {**_measured(claims), "report_data": claims.report_data.hex()},
+            "tcb_status": claims.tcb_status,
+            "advisory_ids": list(claims.advisories),
+            "fmspc": claims.fmspc,
+            "debug": claims.debug,
+            "simulated": claims.simulated,
+        },
+        "report_data": claims.report_data.hex(),
+        "init_data": claims.init_data_digest.ljust(_CONFIG_BYTES[claims.kind], b"\0").hex(),
+        "init_data_claims": None,
+        "runtime_data_claims": dict(runtime_data),
+    }
+
+
+def _measured(claims: Claims) -> dict[str, Any]:
+    if claims.kind is EvidenceKind.TDX:
+        names = ("mr_td", "rtmr_0", "rtmr_1", "rtmr_2", "rtmr_3")
+        registers = zip(names, claims.measurement.split(":"), strict=False)  # the run-time ones may be absent
+        return {**dict(registers), "mr_owner": claims.signer}
+    return {
+        "mr_enclave": claims.measurement,
+        "mr_signer": claims.signer,
+        "isv_prod_id": claims.product_id,
+        "isv_svn": claims.svn,
+    }

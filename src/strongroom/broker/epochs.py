@@ -1,0 +1,208 @@
+"""Service keys per epoch: minted, honoured for a time, then deleted for good.
+
+An epoch is a counter of the broker. Its private keys are wrapped under a key of their own, which lies,
+wrapped under the root key, in a file of its own beside the database. Deleting an epoch deletes its row (with
+SQLite's secure deletion), destroys that file and truncates the write-ahead log; whoever steals root key,
+database and old copies of the database later still cannot open what was sealed to a deleted epoch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import Final
+
+from strongroom.attestation.keyset import KEYSET_TYPE, Keyset
+from strongroom.attestation.policy import Policy
+from strongroom.broker import keyfile, log, registry
+from strongroom.broker.errors import EPOCHS_FULL, SECRET_UNREADABLE
+from strongroom.broker.log import Event
+from strongroom.broker.registry import ServiceRecord
+from strongroom.broker.release import ServiceEpoch
+from strongroom.broker.release_forms import MAX_EPOCHS
+from strongroom.broker.store import Store
+from strongroom.broker.wrap import KEY_BYTES, WrappingKey
+from strongroom.crypto.hpke import Aead, Kdf, Kem, PrivateKey
+from strongroom.crypto.ohttp import GatewayKey, KeyConfig, encode_key_configs
+from strongroom.errors import BrokerError
+
+CLOCK_SKEW: Final = 300
+"""Seconds by which a new keyset is valid before it was made, for clients whose clock is behind."""
+
+_KEMS: Final = (Kem.MLKEM768_X25519, Kem.X25519_HKDF_SHA256)
+_SUITES: Final = tuple(
+    (int(Kdf.HKDF_SHA256), aead) for aead in (Aead.AES_256_GCM, Aead.CHACHA20_POLY1305, Aead.AES_128_GCM)
+)
+_SEED_BYTES: Final = 32
+_KEY_IDS: Final = 256
+_FILE_LIMIT: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """An epoch of a service, without its private keys.
+
+    Attributes:
+        service: Name of the service.
+        epoch: Its number.
+        key_file: Name of the file with its wrapping key.
+        keyset: The keyset's payload.
+        signature: The broker's signature over it.
+        minted: Unix time.
+        honoured_until: Unix time at which it is deleted.
+    """
+
+    service: str
+    epoch: int
+    key_file: str
+    keyset: bytes
+    signature: bytes
+    minted: int
+    honoured_until: int
+
+
+def listed(db: sqlite3.Connection, service: str) -> list[EpochRecord]:
+    """All epochs that are in the store, newest first."""
+    rows = db.execute(
+        "SELECT service, epoch, key_file, keyset, signature, minted, honoured_until"
+        " FROM epochs WHERE service = ? ORDER BY epoch DESC",
+        (service,),
+    )
+    return [EpochRecord(*row) for row in rows]
+
+
+def honoured(db: sqlite3.Connection, service: str, now: int) -> list[EpochRecord]:
+    """The epochs whose keys may be released at `now`, newest first."""
+    return [record for record in listed(db, service) if now < record.honoured_until]
+
+
+def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace: int, now: int) -> int:
+    """Begin a new epoch inside the caller's write transaction.
+
+    Args:
+        store: Where the key file goes.
+        db: The transaction.
+        service: The service; its `last_epoch` is counted up and saved.
+        grace: Seconds for which older epochs are honoured from now on, at most.
+        now: Unix time.
+
+    Returns:
+        The new epoch.
+
+    Raises:
+        BrokerError: `epochs-full`; `store-unusable`, the key file cannot be written.
+    """
+    if grace > 0 and len(honoured(db, service.name, now)) >= MAX_EPOCHS:
+        raise BrokerError(EPOCHS_FULL, expected=f"at most {MAX_EPOCHS}")
+    db.execute(
+        "UPDATE epochs SET honoured_until = min(honoured_until, ?) WHERE service = ?",
+        (now + grace, service.name),
+    )
+    epoch = service.last_epoch + 1
+    seeds = [store.rng(_SEED_BYTES) for _ in _KEMS]
+    keyset = Keyset(
+        service=service.name,
+        epoch=epoch,
+        keys=encode_key_configs(key.config for key in _gateway_keys(epoch, seeds)),
+        release_policy=Policy.parse(service.policy).digest,
+        models=registry.keyset_models(db, service),
+        not_before=max(0, now - CLOCK_SKEW),
+        not_after=now + service.lifetime,
+        broker_key=store.signing_key.verifying_key.text,
+        key_custodian=service.custodian,
+        key_release="classical",
+    )
+    payload = keyset.payload()
+    key_file = store.rng(16).hex()
+    wrapping_key = store.rng(KEY_BYTES)
+    wrapped = WrappingKey(wrapping_key, rng=store.rng).wrap(b"".join(seeds), _context(service.name, epoch))
+    keyfile.create(
+        store.epoch_key_path(key_file), store.root.wrap(wrapping_key, f"epoch/{key_file}"), rng=store.rng
+    )
+    signature = store.signing_key.sign(KEYSET_TYPE, payload)
+    db.execute(
+        "INSERT INTO epochs (service, epoch, key_file, wrapped, keyset, signature, minted, honoured_until)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (service.name, epoch, key_file, wrapped, payload, signature, now, keyset.not_after),
+    )
+    registry.save_service(db, replace(service, last_epoch=epoch))
+    facts: dict[str, log.Fact] = {"service": service.name, "epoch": epoch, "keyset": keyset.digest()}
+    log.append(db, store.signing_key, time=now, event=Event.EPOCH_MINTED, facts={**facts, "grace": grace})
+    return epoch
+
+
+def load(store: Store, db: sqlite3.Connection, record: EpochRecord) -> ServiceEpoch:
+    """The private keys of an epoch.
+
+    Raises:
+        BrokerError: `secret-unreadable`, `key-file-exposed`, or `store-unusable` where the key file is gone.
+    """
+    row = db.execute(
+        "SELECT wrapped FROM epochs WHERE service = ? AND epoch = ?", (record.service, record.epoch)
+    ).fetchone()
+    if row is None:
+        raise BrokerError(SECRET_UNREADABLE, f"epoch {record.epoch} is gone")
+    content = keyfile.read(store.epoch_key_path(record.key_file), limit=_FILE_LIMIT)
+    wrapping_key = WrappingKey(store.root.unwrap(content, f"epoch/{record.key_file}"))
+    secrets = wrapping_key.unwrap(row[0], _context(record.service, record.epoch))
+    seeds = [secrets[at : at + _SEED_BYTES] for at in range(0, len(secrets), _SEED_BYTES)]
+    keys = _gateway_keys(record.epoch, seeds)
+    return ServiceEpoch(Keyset.parse(record.keyset), record.signature, keys, record.honoured_until)
+
+
+def delete_expired(store: Store, now: int) -> list[tuple[str, int]]:
+    """Delete what is no longer honoured, destroy its wrapping keys, and leave nothing of it in the database.
+
+    Key files that belong to no epoch, left by a process that was killed at the wrong moment, go too.
+
+    Returns:
+        Service and number of the epochs that were deleted.
+
+    Raises:
+        BrokerError: `store-busy` or `store-unusable`. Call again: what is left is deleted then.
+    """
+    with store.write() as db:
+        rows = db.execute(
+            "DELETE FROM epochs WHERE honoured_until <= ? RETURNING service, epoch, key_file", (now,)
+        ).fetchall()
+        for service, epoch, _ in rows:
+            facts: dict[str, log.Fact] = {"service": service, "epoch": epoch}
+            log.append(db, store.signing_key, time=now, event=Event.EPOCH_DELETED, facts=facts)
+        known = {store.epoch_key_path(name) for (name,) in db.execute("SELECT key_file FROM epochs")}
+        # Listed under the write lock: no other process is between making a file and committing its row.
+        doomed = [path for path in (store.folder / "epochs").iterdir() if path not in known]
+    for path in doomed:
+        keyfile.destroy(path, rng=store.rng)
+    store.checkpoint()
+    return [(service, epoch) for service, epoch, _ in rows]
+
+
+def rotate_due(store: Store, now: int) -> list[tuple[str, int]]:
+    """Begin a new epoch for services whose newest one has less than a quarter of its life left.
+
+    Returns:
+        Service and number of the new epochs.
+
+    Raises:
+        BrokerError: As `mint`.
+    """
+    minted = []
+    with store.write() as db:
+        for service in registry.services(db):
+            newest = max((record.honoured_until for record in listed(db, service.name)), default=now)
+            if newest - now < service.lifetime // 4:
+                minted.append((service.name, mint(store, db, service, grace=service.grace, now=now)))
+    return minted
+
+
+def _gateway_keys(epoch: int, seeds: list[bytes]) -> tuple[GatewayKey, ...]:
+    keys = []
+    for index, (kem, seed) in enumerate(zip(_KEMS, seeds, strict=True)):
+        private = PrivateKey.from_bytes(kem, seed)
+        key_id = (len(_KEMS) * epoch + index) % _KEY_IDS
+        keys.append(GatewayKey(KeyConfig(key_id, kem, private.public_bytes(), _SUITES), private))
+    return tuple(keys)
+
+
+def _context(service: str, epoch: int) -> str:
+    return f"{service}/{epoch}"

@@ -1,0 +1,297 @@
+"""The broker without its HTTP: challenges, attestations, resources, beacons.
+
+Each public method handles one request. Nothing of policies, services or epochs is kept between requests: what
+the command line changes in the store holds from the next request on. A release is logged, and the log entry
+committed, before the key is encrypted for the attester. Every refusal to a session is logged with its code.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
+from strongroom.broker import epochs, jwe, log, messages, registry, teekey
+from strongroom.broker.decision import ReleaseDecision
+from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
+from strongroom.broker.errors import (
+    NO_EPOCH,
+    RESOURCE_UNKNOWN,
+    SESSION_SPENT,
+    SESSION_UNKNOWN,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+)
+from strongroom.broker.log import Event
+from strongroom.broker.release import (
+    ModelKey,
+    model_document,
+    seal_release,
+    service_document,
+)
+from strongroom.broker.resource import MODEL_TYPE, SERVICE_KEY_TYPE, Resource
+from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS, Session, Sessions, digest_of
+from strongroom.broker.store import Store
+from strongroom.errors import BrokerError, StrongroomError
+
+_SERVER_FAULT: Final = 500
+"""Status from which on an error is the broker's own fault and no refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The answer to /kbs/v0/auth.
+
+    Attributes:
+        session: The session's identifier, for the cookie.
+        nonce: What the evidence must bind.
+        expires: Unix time at which the session ends.
+    """
+
+    session: str
+    nonce: str
+    expires: int
+
+
+class KeyBroker:
+    """Serves one store. Safe to share between threads.
+
+    Args:
+        store: The store.
+        now: The clock.
+        rng: Source of identifiers, nonces and one-time keys.
+        session_seconds: Life of a session.
+        token_seconds: Life of an attestation token.
+        max_sessions: Most sessions at a time.
+
+    Raises:
+        BrokerError: A code of the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: Callable[[], float] = time.time,
+        rng: Callable[[int], bytes] = os.urandom,
+        session_seconds: int = DEFAULT_SECONDS,
+        token_seconds: int = TOKEN_SECONDS,
+        max_sessions: int = DEFAULT_LIMIT,
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._rng = rng
+        self._issuer = EarIssuer.of(store, seconds=token_seconds)
+        self._sessions = Sessions(
+            store.signing_key.verifying_key.text,
+            now=now,
+            rng=rng,
+            limit=max_sessions,
+            seconds=session_seconds,
+        )
+
+    def auth(self, body: bytes) -> Challenge:
+        """Begin a session.
+
+        Raises:
+            BrokerError: `kbs-body-invalid`, `kbs-version`, `tee-unsupported` or `sessions-full`.
+        """
+        identifier, session = self._sessions.open(messages.parse_auth(body))
+        return Challenge(identifier, session.nonce, int(session.expires))
+
+    def attest(self, identifier: str | None, body: bytes) -> str:
+        """Take the answer to a challenge.
+
+        Args:
+            identifier: The session, from the cookie.
+            body: The attestation.
+
+        Returns:
+            The attestation token.
+
+        Raises:
+            StrongroomError: The code of the check that refused; the session is then at its end.
+        """
+        if identifier is None:
+            raise BrokerError(SESSION_UNKNOWN)
+        session = self._sessions.find(digest_of(identifier))
+        try:
+            session.check_alive(self._now())
+            token = session.take_answer(body)
+            if token is None:
+                token = self._appraise(session, body)
+                self._sessions.attested(session, token)
+        except StrongroomError as error:
+            if error.kind is not SESSION_SPENT:  # whoever answers a second time does not end the session
+                self._sessions.drop(session)
+            self._log_refusal(session.decision, error, stage="attest")
+            raise
+        return token
+
+    def resource(self, identifier: str | None, bearer: str | None, path: str) -> bytes:
+        """Release a resource.
+
+        Args:
+            identifier: The session, from the cookie, or None.
+            bearer: The token from the Authorization header, or None.
+            path: `repository/type/tag`.
+
+        Returns:
+            The JWE.
+
+        Raises:
+            StrongroomError: The code of the check that refused.
+        """
+        resource = Resource.parse(path)
+        session = self._session(identifier, bearer)
+        try:
+            session.check_alive(self._now())
+            self._check_token(session, bearer)
+            document = self._release(session.decision, resource)
+        except StrongroomError as error:
+            self._log_refusal(session.decision, error, stage="release", resource=resource.path)
+            raise
+        key = session.decision.tee_key
+        assert key is not None  # noqa: S101 -- the decision was appraised
+        return jwe.seal(key, document, rng=self._rng)
+
+    def beacon(self, service: str) -> bytes:
+        """A fresh beacon of a service, as served.
+
+        Raises:
+            BrokerError: `service-unknown` or `epoch-missing`.
+        """
+        now = int(self._now())
+        with self._store.read() as db:
+            record = registry.service(db, service)
+            honoured = epochs.honoured(db, record.name, now)
+        if not honoured:
+            raise BrokerError(NO_EPOCH)
+        payload = Beacon(record.name, honoured[0].epoch, now, self._rng(messages.NONCE_BYTES)).payload()
+        signature = self._store.signing_key.sign(BEACON_TYPE, payload)
+        return SignedBeacon(payload, signature).to_json_bytes()
+
+    def policy(self, service: str) -> str:
+        """The text of a service's release policy.
+
+        Raises:
+            BrokerError: `service-unknown`.
+        """
+        with self._store.read() as db:
+            return registry.service(db, service).policy
+
+    def check(self) -> None:
+        """Touch the store.
+
+        Raises:
+            BrokerError: A code of the store.
+        """
+        with self._store.read() as db:
+            registry.services(db)
+
+    def maintain(self) -> None:
+        """Begin epochs that are due and delete those that are over.
+
+        Raises:
+            BrokerError: A code of the store; call again later.
+        """
+        now = int(self._now())
+        epochs.rotate_due(self._store, now)
+        epochs.delete_expired(self._store, now)
+
+    def _appraise(self, session: Session, body: bytes) -> str:
+        decision = session.decision
+        attestation = messages.parse_attest(body, decision.kind)
+        service = decision.answer(attestation)
+        now = int(self._now())
+        with self._store.read() as db:
+            record = registry.find_service(db, service)
+        claims = decision.appraise(record, now)
+        facts = _facts(decision)
+        with self._store.write() as db:
+            log.append(db, self._store.signing_key, time=now, event=Event.ATTESTED, facts=facts)
+        runtime_data = {
+            "nonce": attestation.nonce,
+            "tee-pubkey": dict(attestation.tee_pubkey),
+            "additional-evidence": attestation.additional_evidence,
+        }
+        policy_id = str(facts["policy"])
+        return self._issuer.issue(
+            claims, runtime_data=runtime_data, token_id=session.digest, policy_id=policy_id, now=now
+        )
+
+    def _session(self, identifier: str | None, bearer: str | None) -> Session:
+        if identifier is not None:
+            return self._sessions.find(digest_of(identifier))
+        if bearer is None:
+            raise BrokerError(TOKEN_MISSING)
+        token_id = self._issuer.verify(bearer, int(self._now())).get("jti")
+        if not isinstance(token_id, str):
+            raise BrokerError(TOKEN_INVALID)
+        return self._sessions.find(token_id)
+
+    def _check_token(self, session: Session, bearer: str | None) -> None:
+        if session.token is None:
+            raise BrokerError(TOKEN_MISSING)
+        token = session.token if bearer is None else bearer
+        if self._issuer.verify(token, int(self._now())).get("jti") != session.digest:
+            raise BrokerError(TOKEN_INVALID, "of another session")
+
+    def _release(self, decision: ReleaseDecision, resource: Resource) -> bytes:
+        """The signed document, its log entry committed."""
+        now = int(self._now())
+        assert decision.init_data is not None  # noqa: S101 -- there is a token
+        with self._store.write() as db:
+            service = registry.find_service(db, decision.init_data.service)
+            facts: dict[str, log.Fact] = {**_facts(decision), "resource": resource.path}
+            if resource.type == SERVICE_KEY_TYPE:
+                decision.service_key(resource, service, now)
+                found = epochs.honoured(db, resource.repository, now)
+                if not found:
+                    raise BrokerError(NO_EPOCH)
+                keys = [epochs.load(self._store, db, record) for record in found]
+                facts["epochs"] = [record.epoch for record in found]
+                document = service_document(resource.repository, str(facts["recipient"]), keys)
+            elif resource.type == MODEL_TYPE:
+                model = registry.find_model(db, resource.path)
+                decision.model_key(resource, service, model, now)
+                assert model is not None  # noqa: S101 -- the decision refuses None
+                wrapped = registry.wrapped_identity(db, resource.path)
+                identity = self._store.root.unwrap(wrapped, registry.identity_context(resource.path)).decode()
+                key = ModelKey(model.uri, identity, model.manifest, model.sealed, model.version_floor)
+                facts["manifest"] = model.manifest
+                document = model_document(str(facts["recipient"]), key)
+            else:
+                raise BrokerError(RESOURCE_UNKNOWN, resource.path)
+            log.append(db, self._store.signing_key, time=now, event=Event.RELEASED, facts=facts)
+        return seal_release(document, self._store.signing_key)
+
+    def _log_refusal(
+        self, decision: ReleaseDecision, error: StrongroomError, *, stage: str, resource: str | None = None
+    ) -> None:
+        if error.status >= _SERVER_FAULT:
+            return  # the broker's own trouble is no decision, and may be that it cannot write
+        facts: dict[str, log.Fact] = {**_facts(decision), "code": error.code, "stage": stage}
+        if resource is not None:
+            facts["resource"] = resource
+        with self._store.write() as db:
+            log.append(db, self._store.signing_key, time=int(self._now()), event=Event.REFUSED, facts=facts)
+
+
+def _facts(decision: ReleaseDecision) -> dict[str, log.Fact]:
+    """What is known of an attester, for the log."""
+    facts: dict[str, log.Fact] = {"kind": str(decision.kind)}
+    if decision.tee_key is not None:
+        facts["recipient"] = teekey.thumbprint(decision.tee_key)
+    if decision.init_data is not None:
+        facts["service"] = decision.init_data.service
+        facts["policy"] = decision.init_data.release_policy
+    if decision.claims is not None:
+        facts["anchor"] = str(decision.claims.anchor)
+        facts["measurement"] = decision.claims.measurement
+        facts["tcb_status"] = decision.claims.tcb_status
+        facts["init_data"] = decision.claims.init_data_digest.hex()
+    return facts

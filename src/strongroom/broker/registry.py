@@ -1,0 +1,195 @@
+"""What the broker knows of services and models: rows of the store as typed records.
+
+All functions take the connection of a transaction (`Store.read`, `Store.write`), so that a caller sees and
+changes one consistent state.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from strongroom.attestation.keyset import KeysetModel
+from strongroom.broker.errors import MODEL_UNKNOWN, SERVICE_UNKNOWN
+from strongroom.broker.resource import URI_PREFIX
+from strongroom.errors import BrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRecord:
+    """A registered service.
+
+    Attributes:
+        name: Its name.
+        policy: Text of its release policy.
+        models: Paths of the resources that hold the keys of its models.
+        custodian: Who runs this broker, in words for people.
+        lifetime: Seconds for which a new epoch's keyset is valid.
+        grace: Seconds for which an epoch is honoured after a rotation that names no other time.
+        last_epoch: The newest epoch; 0 before the first.
+    """
+
+    name: str
+    policy: str
+    models: tuple[str, ...]
+    custodian: str
+    lifetime: int
+    grace: int
+    last_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A registered model, without its key.
+
+    Attributes:
+        resource: Path of its resource, for example `default/model/lite0`.
+        name: Name that requests use.
+        version: Version in its manifest.
+        manifest: Digest of its manifest, `sha256:...`.
+        sealed: Digest of the sealed file, `sha256:...`.
+        policy: Text of a policy of its own, which a worker must satisfy besides the service's.
+        version_floor: Lowest version number that may still be registered under this resource.
+    """
+
+    resource: str
+    name: str
+    version: str
+    manifest: str
+    sealed: str
+    policy: str | None
+    version_floor: int
+
+    @property
+    def uri(self) -> str:
+        """The resource as init-data names it."""
+        return URI_PREFIX + self.resource
+
+
+_SERVICE = "SELECT name, policy, models, custodian, lifetime, grace, last_epoch FROM services"
+_MODEL = "SELECT resource, name, version, manifest, sealed, policy, version_floor FROM models"
+
+
+def find_service(db: sqlite3.Connection, name: str) -> ServiceRecord | None:
+    """The service of that name, if it is registered."""
+    row = db.execute(f"{_SERVICE} WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _service(row)
+
+
+def service(db: sqlite3.Connection, name: str) -> ServiceRecord:
+    """The service of that name.
+
+    Raises:
+        BrokerError: `service-unknown`.
+    """
+    record = find_service(db, name)
+    if record is None:
+        raise BrokerError(SERVICE_UNKNOWN)
+    return record
+
+
+def services(db: sqlite3.Connection) -> list[ServiceRecord]:
+    """All services, by name."""
+    return [_service(row) for row in db.execute(f"{_SERVICE} ORDER BY name")]
+
+
+def save_service(db: sqlite3.Connection, record: ServiceRecord) -> None:
+    """Insert a service or change it."""
+    db.execute(
+        "INSERT INTO services (name, policy, models, custodian, lifetime, grace, last_epoch)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET policy = excluded.policy,"
+        " models = excluded.models, custodian = excluded.custodian, lifetime = excluded.lifetime,"
+        " grace = excluded.grace, last_epoch = excluded.last_epoch",
+        (
+            record.name,
+            record.policy,
+            json.dumps(record.models),
+            record.custodian,
+            record.lifetime,
+            record.grace,
+            record.last_epoch,
+        ),
+    )
+
+
+def find_model(db: sqlite3.Connection, resource: str) -> ModelRecord | None:
+    """The model under that resource path, if it is registered."""
+    row = db.execute(f"{_MODEL} WHERE resource = ?", (resource,)).fetchone()
+    return None if row is None else ModelRecord(*row)
+
+
+def find_sealed(db: sqlite3.Connection, sealed: str) -> ModelRecord | None:
+    """The model whose sealed file has that digest (`sha256:...`), if it is registered."""
+    row = db.execute(f"{_MODEL} WHERE sealed = ?", (sealed,)).fetchone()
+    return None if row is None else ModelRecord(*row)
+
+
+def models(db: sqlite3.Connection) -> list[ModelRecord]:
+    """All models, by resource."""
+    return [ModelRecord(*row) for row in db.execute(f"{_MODEL} ORDER BY resource")]
+
+
+def wrapped_identity(db: sqlite3.Connection, resource: str) -> bytes:
+    """The wrapped age identity of a model.
+
+    Raises:
+        BrokerError: `model-unregistered`.
+    """
+    row = db.execute("SELECT wrapped FROM models WHERE resource = ?", (resource,)).fetchone()
+    if row is None:
+        raise BrokerError(MODEL_UNKNOWN, resource)
+    wrapped: bytes = row[0]
+    return wrapped
+
+
+def save_model(db: sqlite3.Connection, record: ModelRecord, wrapped: bytes) -> None:
+    """Insert a model or change it.
+
+    Args:
+        db: A write transaction.
+        record: The model.
+        wrapped: Its age identity, wrapped for `identity_context(record.resource)`.
+    """
+    db.execute(
+        "INSERT INTO models"
+        " (resource, name, version, manifest, sealed, policy, version_floor, wrapped)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource) DO UPDATE SET name = excluded.name,"
+        " version = excluded.version, manifest = excluded.manifest, sealed = excluded.sealed,"
+        " policy = excluded.policy, version_floor = excluded.version_floor, wrapped = excluded.wrapped",
+        (
+            record.resource,
+            record.name,
+            record.version,
+            record.manifest,
+            record.sealed,
+            record.policy,
+            record.version_floor,
+            wrapped,
+        ),
+    )
+
+
+def identity_context(resource: str) -> str:
+    """What the wrapped identity of a model is bound to."""
+    return f"model/{resource}"
+
+
+def keyset_models(db: sqlite3.Connection, record: ServiceRecord) -> dict[str, KeysetModel]:
+    """The models of a service as its keyset names them.
+
+    Raises:
+        BrokerError: `model-unregistered`.
+    """
+    found: dict[str, KeysetModel] = {}
+    for resource in record.models:
+        model = find_model(db, resource)
+        if model is None:
+            raise BrokerError(MODEL_UNKNOWN, resource)
+        found[model.name] = KeysetModel(model.version, model.manifest)
+    return found
+
+
+def _service(row: tuple[str, str, str, str, int, int, int]) -> ServiceRecord:
+    name, policy, listed, custodian, lifetime, grace, last_epoch = row
+    return ServiceRecord(name, policy, tuple(json.loads(listed)), custodian, lifetime, grace, last_epoch)
