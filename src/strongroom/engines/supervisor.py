@@ -1,8 +1,9 @@
 """Start the parts of a service on this machine, restart what dies, stop everything.
 
-Each part is a process with a log file of its own. A part that dies is started again after a pause that doubles up to
-`longest_pause`; one that has lived for a while starts over with the shortest. At the end the parts get SIGTERM in
-reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends its parts (PR_SET_PDEATHSIG).
+Each part is a process with a log file of its own. A part that dies is started again after a pause that doubles
+up to `LONGEST_PAUSE`; one that has lived for a while starts over with the shortest. At the end the parts get
+SIGTERM in reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends its parts
+(PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -145,7 +146,9 @@ class _Running:
         deadline = time.monotonic() + START_TIMEOUT
         while not await self.part.ready():
             if self._early_deaths >= MOST_EARLY_DEATHS or time.monotonic() > deadline:
-                raise EngineError(PART_FAILED, f"{self.part.name}: {self._last_lines()}", found=str(self._log))
+                raise EngineError(
+                    PART_FAILED, f"{self.part.name}: {self._last_lines()}", found=str(self._log)
+                )
             await asyncio.sleep(0.02)
         self._report(PartEvent(self.part.name, "ready"))
 

@@ -1,0 +1,50 @@
+# Targets that set themselves up. None needs root; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TESTDATA ?= $(or $(STRONGROOM_TESTDATA),../shared)
+export STRONGROOM_TESTDATA := $(TESTDATA)
+
+.PHONY: help demo test test-quick lint format docs bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@tools/setup $(PYTHON) $(VENV) demo
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	@tools/setup $(PYTHON) $(VENV) dev
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## seal real pictures to a service on this machine and read its answers
+	@$(BIN)/python demo/run.py
+
+test: $(VENV)/.dev ## all tests
+	@tools/packages redis-server
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
+
+test-quick: $(VENV)/.dev ## tests that take no longer than a few seconds each
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not alone"
+
+lint: $(VENV)/.dev ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.dev ## compare sealed, plain and bare serving on this machine
+	$(BIN)/python benchmarks/serving.py
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) site .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
