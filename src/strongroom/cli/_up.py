@@ -89,7 +89,7 @@ def _announce(
         )
         return
     say(
-        f"Serving {', '.join(prepared.models)} at {options.url} after {seconds:.1f} s. Ctrl-C stops all parts."
+        f"Serving {', '.join(prepared.models)} at {options.url} after {seconds:.1f} s. Ctrl-C stops all."
     )
     say("Evidence is SIMULATED: this shows how the service works and is NOT protection.")
     if policy_out is not None:

@@ -42,3 +42,9 @@ LAUNCH_REFUSED = define(
     status=500,
     remedy="See the detail.",
 )
+MEMORY_UNREADABLE = define(
+    "memory-unreadable",
+    "A process or file cannot be searched",
+    status=500,
+    remedy="Search as an ancestor of the process, under the same user, with ptrace allowed for descendants.",
+)

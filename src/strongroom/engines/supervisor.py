@@ -1,9 +1,9 @@
 """Start the parts of a service on this machine, restart what dies, stop everything.
 
-Each part is a process with a log file of its own. A part that dies is started again after a pause that doubles
-up to `LONGEST_PAUSE`; one that has lived for a while starts over with the shortest. At the end the parts get
-SIGTERM in reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends its parts
-(PR_SET_PDEATHSIG).
+Each part is a process with a log file of its own. A part that dies is started again after a pause that
+doubles up to `LONGEST_PAUSE`; one that has lived for a while starts over with the shortest. At the end the
+parts get SIGTERM in reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends
+its parts (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
