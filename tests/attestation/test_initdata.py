@@ -1,0 +1,145 @@
+"""Init-data: one set of bytes for each value, strict reading, digest over exact bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strongroom.attestation import initdata
+from strongroom.attestation.initdata import MAX_INIT_DATA, MAX_MODELS, InitData
+from strongroom.errors import EvidenceError
+
+KEY = "ed25519:" + "A" * 43
+POLICY = "sha256:" + "ab" * 32
+GOOD = InitData("lite", KEY, POLICY, ("kbs:///default/model/lite0",))
+
+services = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+resources = st.from_regex(r"kbs:///[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){2}", fullmatch=True)
+values = st.builds(
+    InitData,
+    service=services,
+    broker_key=st.from_regex(r"ed25519:[A-Za-z0-9_-]{43}", fullmatch=True),
+    release_policy=st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True),
+    models=st.lists(resources, unique=True, max_size=5).map(tuple),
+)
+
+
+@given(values)
+def test_bytes_read_back(value: InitData) -> None:
+    assert initdata.parse(value.to_toml()) == value
+
+
+@given(values)
+def test_bytes_have_the_form_of_the_confidential_containers(value: InitData) -> None:
+    outer = tomllib.loads(value.to_toml().decode())
+    assert outer.keys() == {"version", "algorithm", "data"}
+    assert (outer["version"], outer["algorithm"]) == ("0.1.0", "sha384")
+    assert all(isinstance(entry, str) for entry in outer["data"].values())
+
+
+def test_equal_values_give_equal_bytes() -> None:
+    assert GOOD.to_toml() == InitData("lite", KEY, POLICY, ("kbs:///default/model/lite0",)).to_toml()
+
+
+def test_digest_is_over_the_exact_bytes() -> None:
+    data = GOOD.to_toml()
+    assert initdata.digest(data) == hashlib.sha384(data).digest()
+    assert initdata.parse(data + b"# comment\n") == GOOD
+    assert initdata.digest(data + b"# comment\n") != initdata.digest(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"service": ""},
+        {"service": "Lite"},
+        {"service": "-lite"},
+        {"service": "lite\n"},
+        {"service": "a" * 64},
+        {"broker_key": "rsa:" + "A" * 43},
+        {"broker_key": KEY + "A"},
+        {"release_policy": "ab" * 32},
+        {"release_policy": "sha256:" + "AB" * 32},
+        {"models": ("lite0",)},
+        {"models": ("kbs:///default/model/../x",)},
+        {"models": ("kbs:///default/model/lite0", "kbs:///default/model/lite0")},
+        {"models": tuple(f"kbs:///default/model/m{n}" for n in range(MAX_MODELS + 1))},
+        {"models": ("kbs:///default/model/x'''",)},
+    ],
+    ids=repr,
+)
+def test_a_value_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    parts: dict[str, Any] = {
+        "service": "lite",
+        "broker_key": KEY,
+        "release_policy": POLICY,
+        "models": (),
+    }
+    with pytest.raises(EvidenceError) as caught:
+        InitData(**(parts | change))
+    assert caught.value.code == "init-data-malformed"
+
+
+def _outer(entry: str, *, head: str = 'version = "0.1.0"\nalgorithm = "sha384"\n') -> bytes:
+    return f"{head}[data]\n\"strongroom.toml\" = '''\n{entry}'''\n".encode()
+
+
+ENTRY = tomllib.loads(GOOD.to_toml().decode())["data"]["strongroom.toml"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"not toml",
+        b"x = " + b"1" * 5000,
+        b"x = " + b"[" * 5000,
+        _outer(ENTRY, head='version = "0.2.0"\nalgorithm = "sha384"\n'),
+        _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "sha256"\n'),
+        _outer(ENTRY, head='version = "0.1.0"\n'),
+        _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "sha384"\nextra = 1\n'),
+        _outer("not toml"),
+        _outer(ENTRY + "extra = 1\n"),
+        _outer("".join(ENTRY.splitlines(keepends=True)[1:])),
+        _outer(ENTRY) + b"\"policy.rego\" = 'allow'\n",
+        b'version = "0.1.0"\nalgorithm = "sha384"\ndata = 5\n',
+        b'version = "0.1.0"\nalgorithm = "sha384"\n[data]\n"strongroom.toml" = 5\n',
+        _outer(ENTRY.replace('"lite"', "5")),
+        _outer(ENTRY.replace("models = [", 'models = "').replace("]", '"').replace('""kbs', '"kbs')),
+        GOOD.to_toml() + b"#" * MAX_INIT_DATA,
+    ],
+    ids=lambda data: repr(data[:40]),
+)
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(EvidenceError) as caught:
+        initdata.parse(data)
+    assert caught.value.code == "init-data-malformed"
+
+
+def test_mutants_raise_our_errors_only(survey: Callable[..., Any], mutants: Callable[..., Any]) -> None:
+    fields = tomllib.loads(ENTRY)
+
+    def encode(value: dict[str, Any]) -> bytes:
+        """JSON values are TOML values, so a changed entry still passes the outer frame."""
+        if not isinstance(value, dict):
+            return _outer(json.dumps(value))
+        lines = [f"{json.dumps(name)} = {json.dumps(item)}\n" for name, item in value.items()]
+        return _outer("".join(line for line in lines if "'''" not in line))
+
+    rng = random.Random(2)
+    inputs = list(mutants(fields, encode, 20_000, seed=2))
+    rng.shuffle(inputs)
+    result = survey(initdata.parse, inputs)
+    assert set(result.codes) == {"init-data-malformed"}
+    assert result.codes.total() > 10_000
+    assert len(result.accepted) > 100
+    assert all(initdata.parse(value.to_toml()) == value for _, value in result.accepted)
