@@ -1,7 +1,8 @@
 """JSON with one meaning: strict parsing (RFC 8259, I-JSON) and the canonical form (JCS, RFC 8785).
 
 Documents are hashed and signed as the exact bytes served, so `parse` refuses whatever two parsers could read
-differently: a name given twice, NaN, lone surrogates, numbers beyond a double's range, other encodings.
+differently: a name given twice, NaN, lone surrogates, other encodings, numbers beyond a double's range and
+integers beyond 2^53 that are not a double's own spelling. What is canonical parses, back to the same bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MAX_DEPTH: Final = 64
 
 # Possessive, with an optional closing quote: linear in time on any input.
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_MAX_INTEGER: Final = 2**53 - 1
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -54,7 +56,7 @@ def parse(data: bytes | memoryview, *, limit: int, what: str = "JSON") -> Any:
         what: Name of the text for the error.
 
     Returns:
-        What `json.loads` gives: dict, list, str, int, float, bool or None.
+        What `json.loads` gives: dict, list, str, int (below 2^53), float, bool or None.
 
     Raises:
         CodecError: `value-too-large`, `json-too-deep` (64), `json-duplicate-name` or `json-invalid`.
@@ -69,6 +71,7 @@ def parse(data: bytes | memoryview, *, limit: int, what: str = "JSON") -> Any:
             object_pairs_hook=lambda pairs: _object(pairs, what),
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_integer,
         )
         if b"\\u" in data:  # the only way to write a lone surrogate in valid UTF-8
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -106,3 +109,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+def _integer(text: str) -> int | float:
+    number = int(text)
+    if abs(number) <= _MAX_INTEGER:
+        return number
+    double = _finite(text)
+    if canonical(double) != text.encode("ascii"):
+        raise ValueError(text)
+    return double
