@@ -17,7 +17,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from strongroom.worker.errors import INFERENCE_FAILED, WorkerError
+from strongroom.errors import ModelError
+from strongroom.models.errors import INFERENCE_FAILED
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -61,13 +62,13 @@ class Batch(Generic[J]):
         """Each member's rows of the outputs, in the members' order.
 
         Raises:
-            WorkerError: `inference-failed`: an output does not have one row for each item that went in.
+            ModelError: `inference-failed`: an output does not have one row for each item that went in.
         """
         if len(self.jobs) == 1:
             return [outputs]
         ends = np.cumsum([job.rows for job in self.jobs])
         if any(array.ndim == 0 or len(array) != ends[-1] for array in outputs.values()):
-            raise WorkerError(INFERENCE_FAILED, "an output does not follow the batch")
+            raise ModelError(INFERENCE_FAILED, "an output does not follow the batch")
         return [
             {name: array[end - job.rows : end] for name, array in outputs.items()}
             for job, end in zip(self.jobs, ends.tolist(), strict=True)

@@ -52,41 +52,11 @@ VERSION_UNKNOWN = define(
     status=404,
     remedy="The model's metadata lists its versions; leave the version out to take the one that is served.",
 )
-INPUT_MISSING = define(
-    "input-missing",
-    "The request leaves out an input of the model",
-    status=400,
-    remedy="Send every input that the model's metadata lists.",
-)
-INPUT_UNKNOWN = define(
-    "input-unknown",
-    "The model has no input of this name",
-    status=400,
-    remedy="Send the inputs that the model's metadata lists, each once.",
-)
-INPUT_DATATYPE = define(
-    "input-datatype",
-    "The input has another datatype than the model's",
-    status=400,
-    remedy="Send the datatype of the model's metadata; an image input also takes BYTES, a picture each.",
-)
-INPUT_SHAPE = define(
-    "input-shape",
-    "The input's shape does not fit the model",
-    status=400,
-    remedy="Send the shape of the model's metadata, where -1 stands for any length.",
-)
 BATCH_TOO_LARGE = define(
     "batch-too-large",
     "The request holds more items than the model takes at once",
     status=413,
     remedy="Split the items over several requests.",
-)
-OUTPUT_UNKNOWN = define(
-    "output-unknown",
-    "The model has no output of this name",
-    status=400,
-    remedy="Ask for the outputs that the model's metadata lists, each once, or for none to get all.",
 )
 PARAMETER_INVALID = define(
     "parameter-invalid",
@@ -94,31 +64,20 @@ PARAMETER_INVALID = define(
     status=400,
     remedy="`labels` is a whole number from 0 to 100.",
 )
-INFERENCE_FAILED = define(
-    "inference-failed",
-    "The model failed on this input",
-    status=500,
-    remedy="The input passed all checks; if it should work, try the model outside the service.",
-)
 INTERNAL = define(
     "internal-error",
     "The worker failed on this request",
     status=500,
     remedy="The worker's log has the place; please report it.",
 )
-STOPPING = define(
-    "worker-stopping",
-    "The worker stopped before it computed the request",
-    status=503,
-    remedy="Send it again: another worker will take it.",
-)
+
 
 # Outside the envelope
-UNOPENABLE = define(
-    "request-unopenable",
-    "The sealed request cannot be opened",
+NONCE_INVALID = define(
+    "nonce-invalid",
+    "The nonce to make evidence over is not usable",
     status=400,
-    remedy="Fetch the service's keyset again, check it, and seal the request to it.",
+    remedy="Send a nonce of 32 bytes, in base64url.",
 )
 
 # The worker itself
@@ -148,6 +107,13 @@ BUNDLE_REFUSED = define(
     status=500,
     exit_code=EXIT_REFUSED,
     remedy="Register this bundle with the broker, or serve the bundle that it has.",
+)
+POLICY_REFUSED = define(
+    "release-policy-refused",
+    "The release policy that the broker serves is not the one that the init-data names",
+    status=500,
+    exit_code=EXIT_REFUSED,
+    remedy="Start the worker with init-data that names the present release policy.",
 )
 BEACON_REFUSED = define(
     "beacon-refused",

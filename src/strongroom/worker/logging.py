@@ -8,6 +8,7 @@ and an exception is reduced to its class and the place in our source where it ar
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -36,17 +37,18 @@ class Fields(TypedDict, total=False):
     expired: int
     failed: int
     held: int
+    level: str
     keyset: str
     milliseconds: float
     model: str
     phase: str
-    refused: int
+    outrun: int
     seconds: float
     service: str
     signal: int
     slots: int
     taken: int
-    threads: int
+    unopenable: int
     version: str
     where: str
     worker: str
@@ -97,7 +99,8 @@ def where(trace: TracebackType | None) -> str:
 def silence_leaks(journal: Journal) -> None:
     """Route everything that Python would print about an error through the journal, without its message.
 
-    Tracebacks, unraisable errors and warnings can quote values of a request; their class and place cannot.
+    Tracebacks, unraisable errors, warnings and log records of libraries can quote values of a request; their
+    class and place cannot.
     """
 
     def uncaught(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
@@ -112,6 +115,14 @@ def silence_leaks(journal: Journal) -> None:
     def warned(_: object, category: type[Warning], filename: str, lineno: int, *__: object) -> None:
         journal.event("warning", error=category.__name__, where=f"{PurePath(filename).name}:{lineno}")
 
+    class Silent(logging.Handler):
+        """Libraries log too, and Python would print what nobody handles."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            journal.event("log", where=f"{record.filename}:{record.lineno}", level=record.levelname)
+
+    logging.basicConfig(handlers=[Silent()], level=logging.WARNING, force=True)
+    logging.raiseExceptions = False
     sys.excepthook = uncaught
     threading.excepthook = in_thread
     sys.unraisablehook = unraisable

@@ -35,8 +35,8 @@ class Pace:
         floor = min(2 * self._slots, self._limit)
         if self._infer <= 0.0:
             return floor
-        needed = self._slots * (self._fetch + self._prepare + self._infer) / self._infer
-        return max(floor, min(self._limit, math.ceil(needed)))
+        ahead = (self._fetch + self._prepare) / self._infer
+        return max(floor, math.ceil(min(self._limit, self._slots * (1 + ahead))))
 
     def free(self, held: int) -> int:
         """How many to fetch now; 0 while fewer than a quarter of the places are free, for bulk."""

@@ -1,0 +1,117 @@
+"""Feeds the models: tasks in, batches to the runtimes, outcomes out. Runs on the event loop's thread.
+
+A runtime calls back from threads of its own. Its outcomes are collected and handled together in the next
+turn of the loop, so that a thousand small inferences do not cost a thousand wake-ups, and a free slot is
+filled before the answer of the inference that left it is sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from strongroom.errors import ModelError
+from strongroom.models.errors import INFERENCE_FAILED
+from strongroom.worker.batcher import Arrays, Batch, Batcher
+from strongroom.worker.core import Task
+from strongroom.worker.inference import ServedModel
+
+Outcome = Callable[[Task, "Arrays | Exception"], None]
+"""Takes a task with its outputs, or with the reason why there are none."""
+
+
+class Dispatcher:
+    """One batcher for each model, and the way to the runtimes and back.
+
+    Args:
+        loop: The event loop on whose thread this object is used.
+        models: The models.
+        starting: Told of each task when its inference begins, and of the number of tasks that share it.
+        outcome: Takes each task when it is computed or has failed.
+        expired: Takes each task whose deadline passed while it waited.
+        now_ms: Unix time in milliseconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        models: Iterable[ServedModel],
+        *,
+        starting: Callable[[Task, int], None],
+        outcome: Outcome,
+        expired: Callable[[Task], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._loop = loop
+        self._starting = starting
+        self._outcome = outcome
+        self._expired = expired
+        self._now_ms = now_ms
+        self._batchers: Mapping[str, Batcher[Task]] = {
+            model.name: Batcher(slots=model.runtime.slots, max_batch=model.runtime.max_batch)
+            for model in models
+        }
+        self._finished: deque[tuple[ServedModel, Batch[Task], Arrays | Exception]] = deque()
+        self._woken = False
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that have no slot yet."""
+        return sum(batcher.waiting for batcher in self._batchers.values())
+
+    def add(self, task: Task) -> None:
+        """Let a task wait for its model; it starts at once if there is a free slot."""
+        model = task.inference.model
+        self._batchers[model.name].add(task)
+        self._feed(model)
+
+    def _feed(self, model: ServedModel) -> None:
+        batcher = self._batchers[model.name]
+        for task in batcher.expired(self._now_ms()):
+            self._expired(task)
+        while (batch := batcher.next()) is not None:
+            for task in batch.jobs:
+                self._starting(task, len(batch.jobs))
+            try:
+                inputs = batch.inputs()
+            except Exception as error:
+                self._done(model, batch, None, error)
+                continue
+            model.runtime.submit(inputs, partial(self._done, model, batch))
+
+    def _done(
+        self, model: ServedModel, batch: Batch[Task], outputs: Arrays | None, error: Exception | None
+    ) -> None:
+        """Called by the runtime, from any thread, perhaps before `submit` returns."""
+        failure = error if error is not None else ModelError(INFERENCE_FAILED)
+        self._finished.append((model, batch, failure if outputs is None else outputs))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._woken = False
+        while self._finished:
+            model, batch, result = self._finished.popleft()
+            self._settle(model, batch, result)
+
+    def _settle(self, model: ServedModel, batch: Batch[Task], result: Arrays | Exception) -> None:
+        batcher = self._batchers[model.name]
+        parts: list[Arrays] = []
+        if not isinstance(result, Exception):
+            try:
+                parts = batch.split(result)
+            except Exception as error:
+                result = error
+        if isinstance(result, Exception):
+            given_up = batcher.failed(batch)
+            self._feed(model)
+            if given_up is not None:
+                self._outcome(given_up, result)
+            return
+        batcher.done()
+        self._feed(model)
+        for task, outputs in zip(batch.jobs, parts, strict=True):
+            self._outcome(task, outputs)

@@ -1,0 +1,204 @@
+"""What a worker does for its service beside computing: fresh evidence, newer keys, public documents.
+
+Every quarter of the evidence's life it asks the broker for a beacon. A beacon that names a newer epoch
+makes it attest again and take the keys of that epoch; then it makes evidence over the beacon and publishes
+it with the keyset and the release policy. While the broker is away it goes on with the keys that it has,
+and tries again with growing pauses; it drops each key when its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.attestation.beacon import SignedBeacon
+from strongroom.errors import StrongroomError
+from strongroom.worker.enroll import Enrolment
+from strongroom.worker.errors import KEYS_REFUSED, WorkerError
+from strongroom.worker.evidence import Beacons, EvidenceSource
+from strongroom.worker.keys import ServiceKeys
+from strongroom.worker.logging import Journal
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+HURRY_AT_MOST_EVERY: Final = 2.0
+"""Seconds between two rounds that requests with unknown keys may cause."""
+
+Publish = Callable[[str, bytes, float], Awaitable[None]]
+"""Publishes a document: kind, bytes, seconds that it is good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a worker holds and shows.
+
+    Attributes:
+        enrolment: The dealings with the broker, which block.
+        keys: The service keys.
+        beacons: Checks beacons.
+        source: Makes evidence, which blocks.
+        policy: Text of the release policy.
+        max_age: Seconds for which clients accept evidence.
+    """
+
+    enrolment: Enrolment
+    keys: ServiceKeys
+    beacons: Beacons
+    source: EvidenceSource
+    policy: bytes
+    max_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What one round has found out.
+
+    Attributes:
+        complete: Whether the broker was there and everything is as it should be.
+        evidence: The new evidence document, if one could be made.
+    """
+
+    complete: bool
+    evidence: bytes | None
+
+
+class Duties:
+    """Keeps keys and evidence fresh.
+
+    Args:
+        held: What this worker holds and shows.
+        publish: Publishes a document.
+        executor: One thread in which everything that blocks is done, one thing at a time.
+        journal: The log.
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        held: Credentials,
+        publish: Publish,
+        *,
+        executor: Executor,
+        journal: Journal,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._enrolment = held.enrolment
+        self._keys = held.keys
+        self._beacons = held.beacons
+        self._source = held.source
+        self._policy = held.policy
+        self._max_age = held.max_age
+        self._publish = publish
+        self._executor = executor
+        self._journal = journal
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._renewing: asyncio.Task[bool] | None = None
+        self._last_round = float("-inf")
+
+    async def run(self) -> None:
+        """Renew for ever, a first time at once."""
+        pause = FIRST_PAUSE
+        while True:
+            if await self.renew():
+                pause = FIRST_PAUSE
+                await asyncio.sleep(self._next_round())
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE, self._max_age / 4)
+
+    async def renew(self) -> bool:
+        """One round; callers at the same time share it. Says whether everything is as it should be."""
+        if self._renewing is None:
+            self._renewing = self._loop.create_task(self._round(), name="renew")
+            self._renewing.add_done_callback(self._renewed)
+        return await asyncio.shield(self._renewing)
+
+    async def hurry(self) -> bool:
+        """A round out of turn, because a request was sealed to a key that is not held.
+
+        Returns:
+            Whether a newer epoch is held now.
+        """
+        before = self._keys.newest
+        if self._renewing is not None or self._loop.time() - self._last_round >= HURRY_AT_MOST_EVERY:
+            await self.renew()
+        return self._keys.newest > before
+
+    async def evidence(self, nonce: bytes) -> bytes:
+        """The evidence document over a client's nonce.
+
+        Raises:
+            WorkerError: `nonce-invalid`, or `service-keys-refused` if no key is held.
+            EvidenceError: No quote could be had.
+        """
+        return await self._loop.run_in_executor(self._executor, self._over_nonce, nonce)
+
+    def _renewed(self, task: asyncio.Task[bool]) -> None:
+        self._renewing = None
+        self._last_round = self._loop.time()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._journal.failure("uncaught", error)
+
+    def _next_round(self) -> float:
+        """Seconds to the next round: a quarter of the evidence's life, or the end of an epoch before that."""
+        ends = [until - self._now() for until in self._keys.ends]
+        return max(0.05, min([self._max_age / 4, *ends]))
+
+    async def _round(self) -> bool:
+        found = await self._loop.run_in_executor(self._executor, self._renew)
+        current = self._keys.current
+        if current is None:
+            return False
+        try:
+            if found.evidence is not None:
+                await self._publish("evidence", found.evidence, self._max_age)
+            await self._publish("keyset", current.signed.to_json_bytes(), self._max_age)
+            await self._publish("policy", self._policy, self._max_age)
+        except StrongroomError as error:
+            self._journal.failure("publish", error)
+            return False
+        return found.complete
+
+    def _renew(self) -> _Round:
+        """In the executor's thread: beacon, perhaps newer keys, evidence."""
+        for epoch in self._keys.drop_expired(int(self._now())):
+            self._journal.event("epoch-dropped", epoch=epoch)
+        try:
+            signed, beacon = self._beacons.accept(self._enrolment.beacon())
+        except StrongroomError as error:
+            self._journal.failure("beacon", error)
+            return _Round(complete=False, evidence=None)
+        complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
+        evidence = self._over_beacon(signed)
+        return _Round(complete=complete and evidence is not None, evidence=evidence)
+
+    def _take_new_keys(self) -> bool:
+        try:
+            self._enrolment.attest()
+            self._keys.accept(self._enrolment.service_keys(), int(self._now()))
+        except StrongroomError as error:
+            self._journal.failure("rotation", error)
+            return False
+        self._journal.event("epoch", epoch=self._keys.newest, count=len(self._keys.epochs))
+        return True
+
+    def _over_beacon(self, signed: SignedBeacon) -> bytes | None:
+        current = self._keys.current
+        if current is None:
+            return None
+        try:
+            return self._source.over_beacon(signed, current.keyset.digest()).to_json_bytes()
+        except StrongroomError as error:
+            self._journal.failure("evidence", error)
+            return None
+
+    def _over_nonce(self, nonce: bytes) -> bytes:
+        current = self._keys.current
+        if current is None:
+            raise WorkerError(KEYS_REFUSED, "no epoch is honoured any more")
+        return self._source.over_nonce(nonce, current.keyset.digest()).to_json_bytes()
