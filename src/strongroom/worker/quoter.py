@@ -13,12 +13,13 @@ more packets; the first byte of each says how to go on:
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from strongroom.attestation.evidence import MAX_DOCUMENT, Evidence
+from strongroom.attestation.evidence import Evidence
 from strongroom.errors import EvidenceError, define
 
 QUOTE_REFUSED = define(
@@ -36,7 +37,8 @@ QUOTING_LOST = define(
 
 REPORT_DATA_SIZE: Final = 64
 PACKET: Final = 32 * 1024
-"""Largest packet in bytes. Well below the default socket buffer, so that a packet is never refused for size."""
+"""Largest packet in bytes; well below a socket's default buffer, so that no packet is refused for its size."""
+MAX_PACKETS: Final = 64
 
 MORE: Final = b"+"
 LAST: Final = b"."
@@ -106,7 +108,7 @@ class SocketQuoter:
 
     def _receive(self) -> tuple[bytes, bytes]:
         document = bytearray()
-        while len(document) <= MAX_DOCUMENT:
+        for _ in range(MAX_PACKETS):
             packet = self._sock.recv(PACKET)
             mark, rest = packet[:1], packet[1:]
             if mark not in {MORE, LAST, REFUSED}:
@@ -133,10 +135,13 @@ def inherited(argv: Sequence[str]) -> tuple[int, SocketQuoter]:
     try:
         _, config, quotes = argv
         descriptor = int(config)
+        os.fstat(descriptor)
         sock = socket.socket(fileno=int(quotes))
     except (ValueError, OSError):
         raise EvidenceError(QUOTING_LOST, "this process was not started by a launcher") from None
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
         sock.detach()
         raise EvidenceError(QUOTING_LOST, "the inherited descriptor is no quoting socket")
+    for inherited_descriptor in (descriptor, sock.fileno()):
+        os.set_inheritable(inherited_descriptor, False)
     return descriptor, SocketQuoter(sock)
