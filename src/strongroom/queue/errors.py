@@ -55,7 +55,7 @@ QUEUE_NAME_INVALID = define(
     "A name or number given to the queue is not usable",
     status=500,
     exit_code=EXIT_USAGE,
-    remedy="Use 1 to 64 letters, digits, '.', '_' or '-' in names; keep numbers in the range shown.",
+    remedy="Use 1 to 128 letters, digits, '.', '_' or '-' in names; keep numbers in the range shown.",
 )
 RECORD_INVALID = define(
     "queue-record-invalid",

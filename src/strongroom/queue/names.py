@@ -14,7 +14,7 @@ GROUP: Final = "workers"
 
 MAX_SHARDS: Final = 1024
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
@@ -29,7 +29,7 @@ def check_name(text: str, what: str) -> str:
         ConfigError: `queue-name-invalid`.
     """
     if not is_name(text):
-        raise ConfigError(QUEUE_NAME_INVALID, what, found=repr(text[:64]))
+        raise ConfigError(QUEUE_NAME_INVALID, what, found=repr(text[:128]))
     return text
 
 

@@ -22,13 +22,15 @@ EVIDENCE_KEY: Final = "evidence"
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of a body, unless the caller sets another bound."""
 
+LARGEST_BODY: Final = 512 * 1024 * 1024
+"""The bound on that bound: no server takes a longer string."""
+
 MAX_DEADLINE: Final = 10**15
 """Latest deadline, Unix milliseconds: the year 33658."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}", re.ASCII)
 _CONTENT_TYPE: Final = re.compile(r"[!-~][ -~]{0,126}[!-~]", re.ASCII)
 _NUMBER: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
-_ENTRY_ID: Final = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
 
 _RECORD_FIELDS: Final = frozenset({b"id", b"key", b"body", b"reply", b"deadline"})
 _REPLY_FIELDS: Final = frozenset({b"id", b"status", b"type", b"body"})
@@ -155,17 +157,6 @@ def decode_reply(fields: object, *, max_body: int = MAX_BODY) -> Reply:
     _demand(_CONTENT_TYPE.fullmatch(reply.content_type) is not None, "content type")
     _check_size(reply.body, max_body)
     return reply
-
-
-def decode_entry_id(value: object) -> bytes:
-    """An entry's id, `milliseconds-sequence`.
-
-    Raises:
-        QueueError: `queue-entry-malformed`.
-    """
-    if not isinstance(value, bytes) or _ENTRY_ID.fullmatch(value) is None:
-        raise QueueError(ENTRY_MALFORMED, "entry id")
-    return value
 
 
 def _fields(fields: object, wanted: frozenset[bytes]) -> Mapping[bytes, bytes]:
