@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,9 @@ import pytest
 
 from strongroom.attestation.evidence import COLLATERAL_NAMES, Evidence, EvidenceKind
 from strongroom.errors import StrongroomError
+from strongroom_simulator.pki import Pki
+
+SIMULATED_NOW = 1_800_000_000
 
 # Values that break assumptions: types, bounds, encodings.
 _ODD_VALUES: list[Any] = [
@@ -201,3 +205,9 @@ def vector(testdata: Path) -> Callable[[str], tuple[Evidence, int]]:
         return load_vector(path)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def pki() -> Pki:
+    """A simulated vendor and platform, made at `SIMULATED_NOW`."""
+    return Pki.create(SIMULATED_NOW, os.urandom)
