@@ -117,17 +117,26 @@ class EarIssuer:
         Raises:
             BrokerError: `token-invalid` or `token-expired`.
         """
+        members = self.read(token)
+        if not members["iat"] <= now < members["exp"]:
+            raise BrokerError(TOKEN_EXPIRED)
+        return members
+
+    def read(self, token: str) -> dict[str, Any]:
+        """The claims of a token of this issuer, expired or not.
+
+        Raises:
+            BrokerError: `token-invalid`.
+        """
         if len(token) > MAX_TOKEN:
             raise BrokerError(TOKEN_INVALID, "too long")
         try:
             members = jwt.decode(token, self._key, algorithms=["ES256"]).claims
         except (JoseError, ValueError, json.JSONDecodeError) as error:
             raise BrokerError(TOKEN_INVALID, type(error).__name__) from error
-        issued, expires = members.get("iat"), members.get("exp")
-        if members.get("iss") != self._issuer or type(issued) is not int or type(expires) is not int:
+        times = (members.get("iat"), members.get("exp"))
+        if members.get("iss") != self._issuer or not all(type(time) is int for time in times):
             raise BrokerError(TOKEN_INVALID, "of another issuer")
-        if not issued <= now < expires:
-            raise BrokerError(TOKEN_EXPIRED)
         return dict(members)
 
 

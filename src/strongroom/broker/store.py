@@ -98,7 +98,8 @@ class Store:
                 `store-unusable`, anything else about files or database.
         """
         try:
-            (folder / "epochs").mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in (folder, folder / "epochs"):  # one by one: `mode` is for the last part of a path only
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_folder(folder)
             with _exclusive(folder / "lock"):
                 root = _root_key(folder, rng)

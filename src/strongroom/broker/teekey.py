@@ -99,6 +99,8 @@ def _parse_rsa(jwk: Mapping[str, str]) -> rsa.RSAPublicKey:
     e = _integer(jwk["e"], _EXPONENT_BYTES)
     if n.bit_length() not in _RSA_BITS:
         raise BrokerError(TEE_KEY_UNSUPPORTED, found=f"RSA of {n.bit_length()} bits", expected="2048 to 4096")
+    if n % 2 == 0:  # the library takes such a modulus, and fails only when it encrypts
+        raise BrokerError(TEE_KEY_UNSUPPORTED, "not an RSA modulus")
     try:
         return rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError as error:

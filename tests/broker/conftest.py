@@ -1,0 +1,315 @@
+"""What the broker's tests share: a clock to turn, a simulated platform, a broker with a service and a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from strongroom.attestation import initdata
+from strongroom.attestation.evidence import Evidence, EvidenceKind
+from strongroom.attestation.initdata import InitData
+from strongroom.attestation.policy import Policy, render_policy
+from strongroom.broker import admin, jwe, messages, teekey
+from strongroom.broker.kbs import KeyBroker
+from strongroom.broker.store import Store
+from strongroom.crypto import agefile
+from strongroom.errors import StrongroomError
+from strongroom_simulator.state import SimulatorState
+
+SERVICE = "pictures"
+MODEL = "default/model/lite0"
+MEASUREMENTS = {
+    EvidenceKind.SGX: hashlib.sha256(b"worker").digest(),
+    EvidenceKind.TDX: hashlib.sha384(b"worker").digest(),
+}
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is turned."""
+
+    time: float = field(default_factory=lambda: float(int(time.time())))
+
+    def __call__(self) -> float:
+        return self.time
+
+    def turn(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Attester:
+    """A worker as the broker sees it: makes evidence, answers challenges, each part of which a test may change."""
+
+    def __init__(self, rig: Rig, kind: EvidenceKind = EvidenceKind.SGX, **changes: Any) -> None:
+        self.rig = rig
+        self.kind = kind
+        self.simulator = changes.pop("simulator", rig.simulator)
+        self.measurement = changes.pop("measurement", MEASUREMENTS[kind])
+        self.init_data = changes.pop("init_data", None) or rig.init_data(**changes)
+        self.key = teekey.generate()
+        self.session: str | None = None
+        self.nonce = ""
+        self.token = ""
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        return teekey.to_jwk(self.key.public_key())
+
+    @property
+    def recipient(self) -> str:
+        return teekey.thumbprint(self.key.public_key())
+
+    def quote(self, report_data: bytes) -> Evidence:
+        """Evidence of this attester, as a launcher makes it."""
+        digest = initdata.digest(self.init_data)
+        made = self.simulator.quote(self.kind, self.measurement, digest, report_data)
+        return Evidence(made.kind, made.quote, made.collateral, self.init_data)
+
+    def challenge(self) -> None:
+        given = self.rig.broker.auth(messages.auth_body(str(self.kind)))
+        self.session, self.nonce = given.session, given.nonce
+
+    def body(self, **changes: Any) -> bytes:
+        """The answer to the challenge. `nonce`, `jwk`, `bound` (what the report data binds), `evidence`."""
+        nonce, jwk = changes.get("nonce", self.nonce), changes.get("jwk", self.jwk)
+        bound = changes.get("bound", (nonce, jwk))
+        evidence = changes.get("evidence") or self.quote(messages.report_data(*bound))
+        return messages.attest_body(nonce, jwk, evidence)
+
+    def attest(self, **changes: Any) -> Attester:
+        self.challenge()
+        self.token = self.rig.broker.attest(self.session, self.body(**changes))
+        return self
+
+    def fetch(self, path: str) -> bytes:
+        return jwe.open_sealed(self.key, self.rig.broker.resource(self.session, None, path))
+
+
+class Rig:
+    """A store with a service and a model, a broker on it, a simulated platform."""
+
+    def __init__(self, folder: Path, clock: Clock, simulator: SimulatorState) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.simulator = simulator
+        self.store = Store.open(folder, now=clock)
+        self.identity = agefile.generate_identity()
+        self.policy_text = self.policy()
+        self.register_model()
+        admin.register_service(self.store, SERVICE, self.policy_text, [MODEL], "Example Bank")
+        self.broker = KeyBroker(self.store, now=clock)
+
+    @property
+    def broker_key(self) -> Any:
+        return self.store.signing_key.verifying_key
+
+    def policy(self, **changes: Any) -> str:
+        members: dict[str, Any] = {
+            "kinds": list(EvidenceKind),
+            "measurements": {kind: [value.hex()] for kind, value in MEASUREMENTS.items()},
+            "allow_simulated": True,
+            "simulated_roots": [self.simulator.root_sha256],
+        }
+        return render_policy(**{**members, **changes})
+
+    def init_data(self, **changes: Any) -> bytes:
+        members: dict[str, Any] = {
+            "service": SERVICE,
+            "broker_key": self.broker_key.text,
+            "release_policy": Policy.parse(self.policy_text).digest,
+            "models": (f"kbs:///{MODEL}",),
+        }
+        return InitData(**{**members, **changes}).to_toml()
+
+    def register_model(self, **changes: Any) -> Any:
+        members: dict[str, Any] = {
+            "resource": MODEL,
+            "name": "lite0",
+            "version": "1",
+            "manifest_digest": "sha256:" + "11" * 32,
+            "sealed_sha256": "22" * 32,
+            "identity": self.identity,
+            "policy_text": None,
+        }
+        return admin.register_model(self.store, **{**members, **changes})
+
+    def change_service(self, policy_text: str | None = None, models: Iterable[str] = (MODEL,)) -> None:
+        self.policy_text = policy_text or self.policy_text
+        admin.register_service(self.store, SERVICE, self.policy_text, list(models), "Example Bank")
+
+    def attester(self, kind: EvidenceKind = EvidenceKind.SGX, **changes: Any) -> Attester:
+        return Attester(self, kind, **changes)
+
+    def last_entry(self) -> dict[str, Any]:
+        return list(admin.log_entries(self.store))[-1]
+
+    def reopen(self, **bounds: int) -> None:
+        """Another server process on the same store."""
+        self.broker = KeyBroker(self.store, now=self.clock, **bounds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> SimulatorState:
+    return SimulatorState.open(tmp_path_factory.mktemp("simulator"))
+
+
+@pytest.fixture(scope="session")
+def other_simulator(tmp_path_factory: pytest.TempPathFactory) -> SimulatorState:
+    return SimulatorState.open(tmp_path_factory.mktemp("other-simulator"))
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    with Store.open(tmp_path / "store", now=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rig(tmp_path: Path, clock: Clock, simulator: SimulatorState) -> Iterator[Rig]:
+    made = Rig(tmp_path / "broker", clock, simulator)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def new_rig(tmp_path: Path, clock: Clock, simulator: SimulatorState) -> Iterator[Callable[[str], Rig]]:
+    """`new_rig("rogue")`: another broker of its own."""
+    made: list[Rig] = []
+
+    def build(name: str) -> Rig:
+        made.append(Rig(tmp_path / name, clock, simulator))
+        return made[-1]
+
+    yield build
+    for rig in made:
+        rig.store.close()
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[[str], AbstractContextManager[None]]:
+    """`with refused(code):` expects exactly this refusal."""
+
+    @contextmanager
+    def expect(code: str) -> Iterator[None]:
+        with pytest.raises(StrongroomError) as caught:
+            yield
+        assert caught.value.code == code, str(caught.value)
+
+    return expect
+
+
+@pytest.fixture(scope="session")
+def tee_key() -> ec.EllipticCurvePrivateKey:
+    return teekey.generate()
+
+
+_ODD: list[Any] = [
+    None, True, 0, -1, 2**31, 2**53, 2**63, 2**64, 10**40, 0.5, "", "x", "=", "\x00", "\u00e9", "\U0001f512",
+    "A" * 43, "A" * 2000, [], {}, [[]], [None], {"a": 1}, ["sgx"], "sha256:" + "0" * 64, "tdx", "0.4.0",
+]  # fmt: skip
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from _places(value[key])
+
+
+def _edited(rng: random.Random, text: str) -> str:
+    at = rng.randrange(len(text) + 1)
+    new = rng.choice("Aaz09-_=./ \n\x00é\"'")
+    return rng.choice([text[:at] + new + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + new + text[at:], text[:at]])
+
+
+def mutate_value(rng: random.Random, value: Any) -> Any:
+    """A copy of a JSON value with one to three changes inside."""
+    value = json.loads(json.dumps(value))
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        places = list(_places(value))
+        if not places:
+            return rng.choice(_ODD)
+        container, key = rng.choice(places)
+        action = rng.randrange(5)
+        if action == 0:
+            del container[key]
+        elif action == 1 and isinstance(container, dict):
+            container[_edited(rng, key)] = container.pop(key)
+        elif action <= 2 and isinstance(container[key], str):
+            container[key] = _edited(rng, container[key])
+        elif action == 3 and type(container[key]) is int:
+            container[key] += rng.choice([-(2**40), -1, 1, 2**40, 2**60])
+        else:
+            container[key] = json.loads(json.dumps(rng.choice(_ODD)))
+    return value
+
+
+def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
+    """A copy with a few bytes flipped, cut, repeated or put in."""
+    out = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        at = rng.randrange(len(out) + 1)
+        action = rng.randrange(4)
+        if action == 0 and at < len(out):
+            out[at] ^= 1 << rng.randrange(8)
+        elif action == 1:
+            del out[at : at + rng.choice([1, 2, 8, 64])]
+        elif action == 2:
+            out[at:at] = rng.choice([b"\x00", b"{", b"[", b'"', b"\\ud800", b"\xff", b"1e999", b"}"])
+        else:
+            out[at:at] = out[: rng.choice([1, 8, 64])]
+    return bytes(out)
+
+
+@pytest.fixture(scope="session")
+def mutants() -> Callable[..., Iterator[bytes]]:
+    """`mutants(value, encode, count, seed)`: half are changed values, encoded anew, half changed bytes."""
+
+    def make(value: Any, encode: Callable[[Any], bytes], count: int, seed: int) -> Iterator[bytes]:
+        rng = random.Random(seed)
+        plain = encode(value)
+        for _ in range(count // 2):
+            yield encode(mutate_value(rng, value))
+            yield mutate_bytes(rng, plain)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def survey() -> Callable[[Callable[[Any], Any], Iterable[Any]], Counter[str]]:
+    """`survey(parse, inputs)`: only our own errors may leave the parser; counts codes, and `ok`."""
+
+    def run(parse: Callable[[Any], Any], inputs: Iterable[Any]) -> Counter[str]:
+        outcomes: Counter[str] = Counter()
+        for data in inputs:
+            try:
+                parse(data)
+            except StrongroomError as error:
+                outcomes[error.code] += 1
+            else:
+                outcomes["ok"] += 1
+        return outcomes
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def json_bytes() -> Callable[[Any], bytes]:
+    """Compact JSON."""
+    return lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
