@@ -37,7 +37,7 @@ QUOTING_LOST = define(
 
 REPORT_DATA_SIZE: Final = 64
 PACKET: Final = 32 * 1024
-"""Largest packet in bytes; well below a socket's default buffer, so that no packet is refused for its size."""
+"""Largest packet in bytes; well below a socket's default buffer, so that none is refused for its size."""
 MAX_PACKETS: Final = 64
 
 MORE: Final = b"+"
