@@ -18,12 +18,12 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from strongroom.errors import ModelError
+from strongroom.models._calls import Call
+from strongroom.models._openvino_compile import Compiled, compile_bundle
+from strongroom.models._openvino_graph import port_index
 from strongroom.models.bundle import Bundle
-from strongroom.models.calls import Call
 from strongroom.models.errors import INFERENCE_FAILED, RUNTIME_BUSY, RUNTIME_CLOSED, TENSOR_SHAPE
 from strongroom.models.manifest import Manifest, TensorSpec
-from strongroom.models.openvino_compile import Compiled, compile_bundle
-from strongroom.models.openvino_graph import port_index
 from strongroom.models.runtime import Done
 from strongroom.models.tensors import Tensors, check_tensors
 

@@ -85,7 +85,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "scale": [58.395, 57.12, 57.375],
     },
     # github.com/tensorflow/tpu, models/official/efficientnet/lite: crop padding 32, mean 127, deviation 128
-    "efficientnet-lite0": {
+    "lite0": {
         "resize": 256,
         "crop": 224,
         "interpolation": "bicubic",

@@ -12,10 +12,10 @@ import openvino as ov
 
 from strongroom.codec.oip import NUMERIC
 from strongroom.errors import ModelError
+from strongroom.models._openvino_graph import check_graph, fuse_preprocess, port_index, read_graph
 from strongroom.models.bundle import Bundle
 from strongroom.models.errors import BUNDLE_FILES, MODEL_UNREADABLE
 from strongroom.models.manifest import TensorSpec
-from strongroom.models.openvino_graph import check_graph, fuse_preprocess, port_index, read_graph
 from strongroom.models.tensors import Tensors
 
 GRAPH_FILE: Final = "model.xml"
