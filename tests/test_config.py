@@ -78,7 +78,7 @@ def test_what_is_rendered_reads_back_the_same(
         (lambda t: t + "[[[", "TOML"),
     ],
 )
-def test_a_wrong_key_is_named(change, named: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_key_is_named(change, named: str) -> None:
     with pytest.raises(ConfigError, match=named) as caught:
         parse_config(change(MINIMAL))
     assert caught.value.code == "config-invalid"

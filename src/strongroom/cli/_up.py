@@ -88,9 +88,7 @@ def _announce(
             }
         )
         return
-    say(
-        f"Serving {', '.join(prepared.models)} at {options.url} after {seconds:.1f} s. Ctrl-C stops all."
-    )
+    say(f"Serving {', '.join(prepared.models)} at {options.url} after {seconds:.1f} s. Ctrl-C stops all.")
     say("Evidence is SIMULATED: this shows how the service works and is NOT protection.")
     if policy_out is not None:
         say(f"Policy for clients: {policy_out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,20 @@ from strongroom.cli._options import (
     TimeoutOption,
     UrlOption,
 )
+
+
+class Tee(enum.Enum):
+    """Formats of simulated evidence."""
+
+    SGX = "sgx"
+    TDX = "tdx"
+
+
+class Durable(enum.Enum):
+    """What an accepted request survives."""
+
+    PROCESS = "process"
+    POWER = "power"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,7 +52,7 @@ def up(
         Path | None, typer.Option("--policy-out", help="Write the policy for clients to this file.")
     ] = None,
     service: Annotated[str, typer.Option("--service", help="Name of the service.")] = "default",
-    tee: Annotated[str, typer.Option("--tee", help="Format of the simulated evidence: sgx or tdx.")] = "sgx",
+    tee: Annotated[Tee, typer.Option("--tee", help="Format of the simulated evidence.")] = Tee.SGX,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Worker processes.")] = 1,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the front end.")] = 8470,
     broker_port: Annotated[
@@ -68,12 +83,12 @@ def up(
         home=home or default_home(),
         sealed=sealed,
         service=service,
-        tee=tee,
+        tee=tee.value,
         workers=workers,
         port=port,
         broker_port=broker_port,
         plain=plain,
-        durability=durability,
+        durability=durability.value,
         threads=threads,
         streams=streams,
     )

@@ -59,7 +59,7 @@ def _perform(step: Step, client: httpx.Client, now: Callable[[], float]) -> Outc
     body = _Body()
     try:
         with client.stream(**_arguments(step, now())) as response:
-            for chunk in response.iter_raw():
+            for chunk in response.iter_bytes():
                 body.add(chunk)
             return body.incoming(response)
     except httpx.TransportError as error:
@@ -73,7 +73,7 @@ async def _perform_async(step: Step, client: httpx.AsyncClient, now: Callable[[]
     body = _Body()
     try:
         async with client.stream(**_arguments(step, now())) as response:
-            async for chunk in response.aiter_raw():
+            async for chunk in response.aiter_bytes():
                 body.add(chunk)
             return body.incoming(response)
     except httpx.TransportError as error:

@@ -17,12 +17,14 @@ from strongroom.client._drive import run, run_async
 from strongroom.client._flow import Session
 from strongroom.client._problem import error_of
 from strongroom.client.errors import POLICY_MISSING
+from strongroom.codec.jcs import parse
 from strongroom.codec.oip import ModelMetadata
 from strongroom.crypto.hpke import Suite
 from strongroom.errors import PolicyRefused
 
 PolicyLike = Policy | str | Path | None
 DEFAULT_TIMEOUT = 30.0
+_MAX_METADATA = 1 << 20
 
 
 def as_policy(policy: PolicyLike) -> Policy:
@@ -217,4 +219,4 @@ async def connect_async(
 def _metadata(response: Any) -> ModelMetadata:
     if response.status != 200:
         raise error_of(response.status, bytes(response.body))
-    return ModelMetadata.from_json(bytes(response.body))
+    return ModelMetadata.from_json(parse(bytes(response.body), limit=_MAX_METADATA, what="model metadata"))

@@ -25,6 +25,7 @@ from strongroom.attestation.measurement import Measurement
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
 from strongroom.broker import admin
+from strongroom.broker.registry import ModelRecord
 from strongroom.broker.store import Store
 from strongroom.config import (
     BrokerConfig,
@@ -39,7 +40,7 @@ from strongroom.engines.errors import ALREADY_RUNNING, MODEL_KEY_UNKNOWN, PORT_T
 from strongroom.engines.supervisor import Part
 from strongroom.queue.client import Client
 from strongroom.queue.connect import connect
-from strongroom.queue.valkey import EmbeddedValkey
+from strongroom.queue.valkey import Durability, EmbeddedValkey
 from strongroom_simulator.state import SimulatorState
 
 LOCAL_CUSTODIAN: Final = "this machine"
@@ -72,7 +73,7 @@ class LocalOptions:
     port: int = 8470
     broker_port: int = 8471
     plain: bool = False
-    durability: str = "process"
+    durability: Durability = "process"
     threads: int = 0
     streams: int = 0
 
@@ -249,7 +250,7 @@ class _Answers:
         return True
 
 
-def _registered(store: Store, path: Path) -> admin.ModelRecord:
+def _registered(store: Store, path: Path) -> ModelRecord:
     record = admin.find_model(store, sha256_of(path))
     if record is None:
         raise EngineError(MODEL_KEY_UNKNOWN, str(path))

@@ -116,6 +116,17 @@ class EmbeddedValkey:
         """Whether the server process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def command(self) -> list[str]:
+        """Prepare the folder, and give the command line for a supervisor that runs the server itself.
+
+        That supervisor sees to it that the folder has one server at a time.
+
+        Raises:
+            QueueError: The folder cannot be prepared.
+        """
+        self._prepare()
+        return [str(self._binary or bundled_binary()), str(self.folder / "valkey.conf")]
+
     def start(self, timeout: float = 30.0) -> None:
         """Start the server on what it stored before, and wait until it answers.
 

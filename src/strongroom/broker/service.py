@@ -1,0 +1,39 @@
+"""Run the key broker's server as configured."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import uvicorn
+
+from strongroom.broker.server import create_app
+from strongroom.broker.store import Store
+from strongroom.config import Config, home, split_listen
+
+_GRACE_SECONDS = 5
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        BrokerError: The store cannot be opened.
+        ConfigError: The listen address is not usable.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    host, port = split_listen(config.broker.listen)
+    folder = Path(config.broker.store) if config.broker.store else home() / "broker"
+    with Store.open(folder) as store:
+        uvicorn.run(
+            create_app(store, now=time.time),
+            host=host,
+            port=port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
