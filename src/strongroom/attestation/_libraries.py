@@ -244,5 +244,8 @@ def _dynamic(path: str) -> _elf.Dynamic | None:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    status = Path(path).stat()
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise MeasurementError(UNREADABLE, f"{path}: {error.strerror}") from None
     return status.st_dev, status.st_ino
