@@ -156,7 +156,7 @@ class Batcher(Generic[J]):
         left: deque[J] = deque()
         while self._waiting and rows < self._max_batch:
             job = self._waiting.popleft()
-            if job.signature == first.signature and rows + job.rows <= self._max_batch:
+            if job.rows and job.signature == first.signature and rows + job.rows <= self._max_batch:
                 jobs.append(job)
                 rows += job.rows
             else:

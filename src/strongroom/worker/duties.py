@@ -101,7 +101,11 @@ class Duties:
         self._last_round = float("-inf")
 
     async def run(self) -> None:
-        """Renew for ever, a first time at once."""
+        """Renew for ever, a first time at once.
+
+        Raises:
+            WorkerError: `service-keys-refused`: no key is left. A worker without keys must not take requests.
+        """
         pause = FIRST_PAUSE
         while True:
             if await self.renew():
@@ -112,7 +116,11 @@ class Duties:
                 pause = min(2 * pause, LONGEST_PAUSE, self._max_age / 4)
 
     async def renew(self) -> bool:
-        """One round; callers at the same time share it. Says whether everything is as it should be."""
+        """One round; callers at the same time share it. Says whether everything is as it should be.
+
+        Raises:
+            WorkerError: `service-keys-refused`: no key is left.
+        """
         if self._renewing is None:
             self._renewing = self._loop.create_task(self._round(), name="renew")
             self._renewing.add_done_callback(self._renewed)
@@ -141,8 +149,6 @@ class Duties:
     def _renewed(self, task: asyncio.Task[bool]) -> None:
         self._renewing = None
         self._last_round = self._loop.time()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._journal.failure("uncaught", error)
 
     def _next_round(self) -> float:
         """Seconds to the next round: a quarter of the evidence's life, or the end of an epoch before that."""
@@ -153,7 +159,7 @@ class Duties:
         found = await self._loop.run_in_executor(self._executor, self._renew)
         current = self._keys.current
         if current is None:
-            return False
+            raise WorkerError(KEYS_REFUSED, "no epoch is honoured any more")
         try:
             if found.evidence is not None:
                 await self._publish("evidence", found.evidence, self._max_age)

@@ -7,6 +7,7 @@ with 0; so does the end of its launcher, without which it can show no evidence.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -50,6 +51,7 @@ def main() -> NoReturn:
 
 def _run(journal: Journal) -> int:
     began = time.monotonic()
+    gc.disable()  # until all modules are loaded
     from strongroom.worker.config import read_settings
     from strongroom.worker.quoter import inherited
 

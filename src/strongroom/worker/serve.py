@@ -73,11 +73,12 @@ def serve(
         ServedModel.of(bundle, OpenVinoRuntime(bundle, streams=settings.streams or None))
         for bundle in enrolled.bundles
     ]
-    # What was loaded until here lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
     for model in models:
         journal.event("model", model=model.name, version=model.version, slots=model.runtime.slots)
+    # The collector was off while modules were loaded; what is there now lives as long as the process.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     asyncio.run(_serve(settings, held, models, stopper=stopper, journal=journal, began=began))
     for model in models:
         model.runtime.close()
@@ -176,16 +177,12 @@ async def _serve(
             beside.append(asyncio.create_task(_metrics(service, settings.metrics, journal), name="metrics"))
         for task in beside:
             stack.callback(task.cancel)
-            task.add_done_callback(lambda ended: _stop_if_failed(ended, stop, journal))
+            task.add_done_callback(lambda _: stop.set())  # none of them ends but by a failure
         await service.run(stop, drain=DRAIN)
-        _report(service, journal, "stopped")
-
-
-def _stop_if_failed(task: asyncio.Task[None], stop: asyncio.Event, journal: Journal) -> None:
-    """A worker that cannot renew its evidence would fade away unseen: better it is started anew."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        journal.failure("uncaught", error)
-        stop.set()
+        _report(service, journal, "drained")
+        for task in beside:
+            if task.done():
+                task.result()
 
 
 async def _metrics(service: Service, every: float, journal: Journal) -> None:
