@@ -1,0 +1,160 @@
+"""Each check of a policy refuses alone, with its own code, and names what it found and expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from strongroom.attestation import checks
+from strongroom.attestation.claims import Anchor, Claims
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.errors import EXIT_REFUSED, PolicyRefused
+
+SGX, TDX = EvidenceKind.SGX, EvidenceKind.TDX
+CLAIMS = Claims(
+    kind=SGX,
+    anchor=Anchor.INTEL,
+    root_sha256="00" * 32,
+    measurement="11" * 32,
+    signer="22" * 32,
+    report_data=b"\x33" * 64,
+    init_data_digest=b"\x44" * 48,
+    tcb_status="UpToDate",
+    advisories=("SA-1",),
+    debug=False,
+    product_id=0,
+    svn=5,
+    expires=1_000,
+    fmspc="00" * 6,
+)
+
+# check, a change of the good claims that it alone notices, its code, what its error says
+REFUSALS: list[tuple[checks.Check, dict[str, Any], str, str | None]] = [
+    (checks.KindIs(frozenset({SGX})), {"kind": TDX}, "policy-kind", "tdx"),
+    (checks.NotSimulated(allow=False), {"anchor": Anchor.SIMULATED}, "policy-simulated", None),
+    (
+        checks.SimulatedRootPinned(frozenset({"aa" * 32})),
+        {"anchor": Anchor.SIMULATED, "root_sha256": "bb" * 32},
+        "policy-simulated-root",
+        "sha256:" + "bb" * 32,
+    ),
+    (
+        checks.MeasurementIs({SGX: frozenset({"11" * 32})}),
+        {"measurement": "12" * 32},
+        "policy-measurement",
+        "12" * 32,
+    ),
+    (
+        checks.TcbStatusIs(frozenset({"UpToDate"})),
+        {"tcb_status": "OutOfDate"},
+        "policy-tcb-status",
+        "OutOfDate",
+    ),
+    (checks.NoAdvisory(frozenset({"SA-9"})), {"advisories": ("SA-1", "SA-9")}, "policy-advisory", "SA-9"),
+    (checks.NotDebug(allow=False), {"debug": True}, "policy-debug", None),
+    (checks.SvnAtLeast(5), {"svn": 4}, "policy-svn", "4"),
+    (checks.NotExpired(999), {"expires": 999}, "policy-expired", "999"),
+    (checks.ReportDataIs(b"\x33" * 64), {"report_data": b"\x34" * 64}, "policy-report-data", "34" * 64),
+    (checks.InitDataIs(b"\x44" * 48), {"init_data_digest": b"\x45" * 48}, "policy-init-data", "45" * 48),
+]
+
+
+@pytest.mark.parametrize(("check", "change", "code", "found"), REFUSALS, ids=lambda item: type(item).__name__)
+def test_a_check_refuses_alone(
+    check: checks.Check,
+    change: dict[str, Any],
+    code: str,
+    found: str | None,
+    code_of: Callable[..., str | None],
+) -> None:
+    assert code_of(check.verify, CLAIMS) is None
+    with pytest.raises(PolicyRefused) as caught:
+        check.verify(replace(CLAIMS, **change))
+    assert (caught.value.code, caught.value.exit_code) == (code, EXIT_REFUSED)
+    assert caught.value.found == found
+
+
+def test_each_refusal_has_a_code_of_its_own() -> None:
+    assert len({code for _, _, code, _ in REFUSALS}) == len(REFUSALS)
+
+
+@pytest.mark.parametrize(("check", "change", "code", "found"), REFUSALS, ids=lambda item: type(item).__name__)
+def test_no_other_check_refuses_the_same_change(
+    check: checks.Check,
+    change: dict[str, Any],
+    code: str,
+    found: str | None,
+    code_of: Callable[..., str | None],
+) -> None:
+    # A change of the kind changes what the measurement is compared with, and of the anchor what a root is.
+    changed = replace(CLAIMS, **change)
+    codes = {code_of(other.verify, changed) for other, *_ in REFUSALS} - {None, code}
+    assert codes <= {"policy-measurement", "policy-simulated", "policy-simulated-root"}
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        checks.NotSimulated(allow=True),
+        checks.SimulatedRootPinned(frozenset({"00" * 32})),
+        checks.MeasurementIs({SGX: frozenset({"11" * 32, "12" * 32})}),
+    ],
+    ids=lambda check: type(check).__name__,
+)
+def test_simulated_evidence_under_a_pinned_root_can_pass(
+    allowed: checks.Check, code_of: Callable[..., str | None]
+) -> None:
+    assert code_of(allowed.verify, replace(CLAIMS, anchor=Anchor.SIMULATED)) is None
+
+
+def test_debug_can_be_allowed(code_of: Callable[..., str | None]) -> None:
+    assert code_of(checks.NotDebug(allow=True).verify, replace(CLAIMS, debug=True)) is None
+
+
+def test_a_measurement_counts_for_its_kind_only(code_of: Callable[..., str | None]) -> None:
+    check = checks.MeasurementIs({TDX: frozenset({"11" * 32})})
+    assert code_of(check.verify, CLAIMS) == "policy-measurement"
+
+
+def test_an_error_of_an_empty_expectation_says_none() -> None:
+    with pytest.raises(PolicyRefused, match="expected none"):
+        checks.MeasurementIs({}).verify(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [
+        (checks.KindIs(frozenset({SGX})), checks.KindIs(frozenset({SGX, TDX})), ["evidence of kind tdx"]),
+        (checks.NotSimulated(allow=False), checks.NotSimulated(allow=True), ["simulated evidence"]),
+        (
+            checks.SimulatedRootPinned(frozenset()),
+            checks.SimulatedRootPinned(frozenset({"aa"})),
+            ["simulated root sha256:aa"],
+        ),
+        (
+            checks.MeasurementIs({SGX: frozenset({"11"})}),
+            checks.MeasurementIs({SGX: frozenset({"11", "12"}), TDX: frozenset({"13"})}),
+            ["sgx measurement 12", "tdx measurement 13"],
+        ),
+        (
+            checks.TcbStatusIs(frozenset({"UpToDate"})),
+            checks.TcbStatusIs(frozenset({"UpToDate", "OutOfDate"})),
+            ["TCB status OutOfDate"],
+        ),
+        (
+            checks.NoAdvisory(frozenset({"SA-1"})),
+            checks.NoAdvisory(frozenset()),
+            ["platforms with advisory SA-1"],
+        ),
+        (checks.NotDebug(allow=False), checks.NotDebug(allow=True), ["debug enclaves"]),
+        (checks.SvnAtLeast(2), checks.SvnAtLeast(1), ["security versions from 1"]),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_a_check_names_what_another_admits_beyond_it(own: Any, other: Any, words: list[str]) -> None:
+    assert list(own.wider(other)) == words
+    assert list(own.wider(own)) == []
+    assert list(other.wider(own)) == []
