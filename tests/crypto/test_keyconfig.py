@@ -90,6 +90,13 @@ def test_number_of_suites_is_bounded(count, refuses):
     assert decode_key_configs(framed(raw(suites=b"\0\1\0\1" * MAX_SUITES)))
 
 
+def test_number_of_unknown_suites_is_bounded_too(refuses):
+    unknown = b"\0\x11\0\1" * MAX_SUITES
+    assert decode_key_configs(framed(raw(suites=unknown), config(2).encode())) == (config(2),)
+    with refuses("ohttp-key-config"):
+        decode_key_configs(framed(raw(suites=unknown + b"\0\1\0\1"), config(2).encode()))
+
+
 @pytest.mark.parametrize("suite", [(2, Aead.AES_128_GCM), (1, 4), (1, 0xFFFF), (0, 1)])
 def test_unknown_suite_cannot_be_offered(suite, refuses):
     with refuses("ohttp-key-config"):
