@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,10 +11,10 @@ from strongroom.codec.errors import OIP_INVALID
 from strongroom.errors import CodecError
 
 
-class _TensorWire(msgspec.Struct, forbid_unknown_fields=True):
+class _TensorWire(msgspec.Struct):
     name: str
     datatype: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, msgspec.Meta(ge=-1)], ...]
 
 
 class _ModelWire(msgspec.Struct):

@@ -36,12 +36,17 @@ class RequestedOutputWire(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RequestWire(msgspec.Struct, forbid_unknown_fields=True):
-    """`$inference_request` of the protocol."""
+    """`$inference_request` of the protocol.
+
+    Clients of KServe and Triton name the model here too. The path decides; this name means nothing.
+    """
 
     inputs: list[TensorWire]
     outputs: list[RequestedOutputWire] = []
     id: str | None = None
     parameters: dict[str, Scalar] = {}
+    model_name: str | None = None
+    model_version: str | None = None
 
 
 class ResponseWire(msgspec.Struct, forbid_unknown_fields=True):
