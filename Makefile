@@ -19,6 +19,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	@tools/setup $(PYTHON) $(VENV) dev
 	@touch $@ $(VENV)/.demo
 
+# An environment of its own: it must not be part of what a worker measures.
+$(VENV)-docs/.docs: pyproject.toml constraints.txt
+	@tools/setup $(PYTHON) $(VENV)-docs docs
+	@touch $@
+
 demo: $(VENV)/.demo ## seal real pictures to a service on this machine and read its answers
 	@$(BIN)/python demo/run.py
 
@@ -40,8 +45,8 @@ format: $(VENV)/.dev ## let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: $(VENV)-docs/.docs ## build the documentation into site/
+	$(VENV)-docs/bin/mkdocs build --strict
 
 bench: $(VENV)/.dev ## compare sealed, plain and bare serving on this machine
 	$(BIN)/python benchmarks/serving.py

@@ -62,9 +62,8 @@ def up(
         bool, typer.Option("--plain", help="Also take plain requests, which the front end then sees.")
     ] = False,
     durability: Annotated[
-        str,
-        typer.Option("--durability", help="process: survives any process's death; power: power cuts too."),
-    ] = "process",
+        Durable, typer.Option("--durability", help="Survive the death of any process, or a power cut.")
+    ] = Durable.PROCESS,
     threads: Annotated[int, typer.Option("--threads", min=0, help="Opening threads; 0: one per core.")] = 0,
     streams: Annotated[int, typer.Option("--streams", min=0, help="Inference streams; 0: one per core.")] = 0,
     home: HomeOption = None,

@@ -1,6 +1,6 @@
 """Run the front end: uvicorn, with a graceful end.
 
-At SIGTERM the front end takes no new requests, answers those it holds, at most `drain` seconds long, and ends.
+At SIGTERM the front end takes no new requests, answers those it holds within `drain` seconds, and ends.
 """
 
 from __future__ import annotations
