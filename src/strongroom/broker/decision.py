@@ -59,10 +59,10 @@ class ReleaseDecision:
      2. the one-time key is usable, and no evidence of devices is there that nobody would appraise;
      3. there is init-data, and it names this broker's key (rule 1 of the design);
      4. the service that the init-data names is registered, and its release policy is the one that it names;
-     5. the evidence verifies up to a root that this policy trusts, at the broker's time;
+     5. the evidence verifies up to a root that this policy trusts, at the broker's time, and carries the
+        digest of the init-data;
      6. the policy accepts the claims: kind, root, measurement, debug, TCB status, advisories, SVN, expiry;
-     7. the report data binds nonce, one-time key and nothing else; the evidence carries the init-data's
-        digest.
+     7. the report data binds the nonce, the one-time key and nothing else.
 
     After that, a key is refused unless
      8. the service still has that policy, and the policy still accepts the claims;
@@ -146,14 +146,8 @@ class ReleaseDecision:
             attestation, self._attestation = self._attestation, None
             assert attestation is not None  # noqa: S101 -- the stage says so
             policy = self._policy(service)
-            evidence = attestation.evidence
-            self._claims = verify_evidence(evidence, policy.roots, now)
-            policy.appraise(
-                self._claims,
-                now=now,
-                report_data=attestation.report_data(),
-                init_data_digest=initdata.digest(evidence.init_data or b""),
-            )
+            self._claims = verify_evidence(attestation.evidence, policy.roots, now)
+            policy.appraise(self._claims, now=now, report_data=attestation.report_data())
             return self._claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:

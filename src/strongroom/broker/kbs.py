@@ -20,6 +20,7 @@ from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
 from strongroom.broker.errors import (
     NO_EPOCH,
     RESOURCE_UNKNOWN,
+    SESSION_EXPIRED,
     SESSION_SPENT,
     SESSION_UNKNOWN,
     TOKEN_INVALID,
@@ -152,6 +153,8 @@ class KeyBroker:
             self._check_token(session, bearer)
             document = self._release(session.decision, resource)
         except StrongroomError as error:
+            if error.kind is SESSION_EXPIRED:
+                self._sessions.drop(session)
             self._log_refusal(session.decision, error, stage="release", resource=resource.path)
             raise
         key = session.decision.tee_key
