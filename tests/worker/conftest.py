@@ -19,6 +19,7 @@ from strongroom.attestation import initdata
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy, render_policy
+from strongroom.attestation.roots import TrustRoots
 from strongroom.broker import admin
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
@@ -339,6 +340,10 @@ class Rig:
                 service=SERVICE,
             )
         )
+
+    @property
+    def roots(self) -> TrustRoots:
+        return TrustRoots(simulated=frozenset({self.simulator.root_sha256}))
 
     def quoter(self, init_data: bytes | None = None) -> SimulatedQuoter:
         return SimulatedQuoter(self, init_data or self.init_data.to_toml())

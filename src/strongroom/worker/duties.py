@@ -146,7 +146,7 @@ class Duties:
         """
         return await self._loop.run_in_executor(self._executor, self._over_nonce, nonce)
 
-    def _renewed(self, task: asyncio.Task[bool]) -> None:
+    def _renewed(self, _: asyncio.Task[bool]) -> None:
         self._renewing = None
         self._last_round = self._loop.time()
 
@@ -176,10 +176,12 @@ class Duties:
             self._journal.event("epoch-dropped", epoch=epoch)
         try:
             signed, beacon = self._beacons.accept(self._enrolment.beacon())
+            complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
         except StrongroomError as error:
             self._journal.failure("beacon", error)
             return _Round(complete=False, evidence=None)
-        complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
+        finally:
+            self._enrolment.close()
         evidence = self._over_beacon(signed)
         return _Round(complete=complete and evidence is not None, evidence=evidence)
 

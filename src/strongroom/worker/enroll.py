@@ -84,6 +84,10 @@ class Enrolment:
         """
         return check_policy(self._client.policy(self.init_data.service), self.init_data.release_policy)
 
+    def close(self) -> None:
+        """Forget the session and its one-time key; the next step opens a new connection."""
+        self._client.close()
+
     def beacon(self) -> bytes:
         """A fresh beacon, as served.
 

@@ -64,13 +64,16 @@ def enrol(settings: WorkerSettings, quoter: Quoter) -> Enrolled:
         raise WorkerError(
             CONFIG_REFUSED, "service", found=settings.service, expected=enrolment.init_data.service
         )
-    enrolment.attest()
-    epochs = enrolment.service_keys()
-    bundles = tuple(enrolment.bundle(Path(each.path), each.resource) for each in settings.bundles)
+    try:
+        enrolment.attest()
+        epochs = enrolment.service_keys()
+        bundles = tuple(enrolment.bundle(Path(each.path), each.resource) for each in settings.bundles)
+        policy = enrolment.release_policy()
+    finally:
+        enrolment.close()
     names = {bundle.manifest.name for bundle in bundles}
     if len(names) != len(bundles):
         raise WorkerError(BUNDLE_REFUSED, "two bundles have a model of the same name")
-    policy = enrolment.release_policy()
     return Enrolled(enrolment, epochs, bundles, policy, Policy.parse(decode_policy(policy)).max_evidence_age)
 
 
@@ -87,7 +90,8 @@ def patiently(
     Raises:
         StrongroomError: A refusal that waiting does not mend.
     """
-    wait = wait or threading.Event().wait
+    if wait is None:
+        wait = threading.Event().wait
     pause = FIRST_PAUSE
     attempt = 1
     while True:
