@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation.evidence import (
@@ -30,6 +30,7 @@ collaterals = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(
     kind=st.sampled_from(EvidenceKind),
     quote=st.binary(max_size=300),

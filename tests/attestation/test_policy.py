@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation.claims import Anchor, Claims
@@ -302,6 +302,7 @@ hexes = {
 }
 
 
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(
     lists=st.fixed_dictionaries(
         {kind: st.frozensets(text, min_size=1, max_size=3) for kind, text in hexes.items()}
