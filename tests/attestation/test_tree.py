@@ -98,7 +98,7 @@ def test_a_link_that_leads_nowhere_counts_as_such(root: Path, tmp_path: Path) ->
     (root / "below_a_file.py").symlink_to(root / "module.py" / "x")
     dangling = measured(root)
     assert {name: dangling[name] for name in dangling.keys() - without.keys()} == dict.fromkeys(
-        ["r/gone.py", "r/itself.py", "r/below_a_file.py"], _tree.DANGLING.hex()
+        ["r/gone.py", "r/itself.py", "r/below_a_file.py"], _tree.MISSING.hex()
     )
     (tmp_path / "gone.py").write_text("now = 'here'")
     assert measured(root)["r/gone.py"] == sha256(b"now = 'here'")
@@ -152,7 +152,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_vanished_counts_like_a_link_to_nowhere(tmp_path: Path) -> None:
     (file,) = _tree.digest([("name", str(tmp_path / "vanished"))], threads=1)
-    assert (file.sha256, file.size, file.elf) == (_tree.DANGLING, 0, False)
+    assert (file.sha256, file.size, file.elf) == (_tree.MISSING, 0, False)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

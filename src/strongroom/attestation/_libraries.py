@@ -12,7 +12,6 @@ opens by name at run time (dlopen) beyond that is not seen, unless it lies on th
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import mmap
 import os
@@ -32,9 +31,6 @@ from strongroom.attestation.measurement_errors import (
 )
 
 LABEL: Final = "system"
-
-ABSENT: Final = hashlib.sha256(b"strongroom: a shared object that is found nowhere").digest()
-"""Stands for the content of a shared object that is needed and found nowhere."""
 
 _ALWAYS: Final = ("libgcc_s.so.1",)
 _MAX_TEXT: Final = 64 * 1024
@@ -104,6 +100,8 @@ def shared_objects(
             listed[_label(name, index)] = file
         if not contents and name not in search.measured:
             listed[_label(name, 0)] = None
+    for file in digest([(_label("ld.so.preload", 0), str(system.preload))], threads=1):
+        listed[file.name] = file
     return listed
 
 
@@ -192,7 +190,7 @@ def _subfolders(folder: str) -> list[str]:
 
 
 def _expand(entry: str, origin: str) -> list[str]:
-    """Folders that one run path entry can stand for; a relative one is relative to `/`, where workers start."""
+    """Folders that one run path entry can stand for; workers start in `/`, so a relative one lies there."""
     expanded = [re.sub(r"\$(ORIGIN\b|\{ORIGIN\})", lambda _: origin, entry)]
     for token, values in _TOKENS.items():
         pattern = re.compile(rf"\$({token}\b|\{{{token}\}})")

@@ -29,8 +29,8 @@ from strongroom.attestation.measurement_errors import (
 MAX_FILES: Final = 200_000
 MAX_FILE_SIZE: Final = 16 * 1024**3
 
-DANGLING: Final = hashlib.sha256(b"strongroom: a link that leads nowhere").digest()
-"""Stands for the content of a link that leads nowhere."""
+MISSING: Final = hashlib.sha256(b"strongroom: there is no such file").digest()
+"""Stands for the content of what is looked for and not there, as behind a link that leads nowhere."""
 
 _BUFFER: Final = 1024 * 1024
 _CHUNK: Final = 32
@@ -95,7 +95,7 @@ def walk(root: str, label: str, skip: Skip) -> Iterator[tuple[str, str]]:
 
 
 def digest(files: Iterable[tuple[str, str]], *, threads: int) -> list[File]:
-    """Hash files, by name and path, on several threads.
+    """Hash files, by name and path, on several threads. A path where nothing is gives `MISSING`.
 
     Raises:
         MeasurementError: `measurement-unreadable` or `measurement-too-large`, and what the iterable raises.
@@ -139,7 +139,7 @@ def _digest_file(name: str, path: str, buffer: memoryview) -> File:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in _NOWHERE:
-            return File(name, path, 0, DANGLING, elf=False)
+            return File(name, path, 0, MISSING, elf=False)
         raise MeasurementError(UNREADABLE, f"{path}: {error.strerror}") from None
     size, elf = 0, False
     try:

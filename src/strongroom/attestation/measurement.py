@@ -8,10 +8,11 @@ exactly what it measured:
     measurement.command(("3", "4"))                 # what to start
     measurement.environment
 
-It covers the base interpreter's program file, the standard library, every file on the import path, the
-system's shared objects that these need, and the command line: flags, bootstrap text, environment and the
-order of the import path. Left out is what has no effect under these flags (`start_plan`): `__pycache__`
-folders, the `.pth` files of a site folder, and what installers note in `*.dist-info` about themselves.
+It covers the base interpreter's program file and the settings beside it, the standard library, every file on
+the import path, the system's shared objects that these need, and the command line: flags, bootstrap text,
+environment and the order of the import path. Left out is what has no effect under these flags
+(`start_plan`): `__pycache__` folders, the `.pth` files of a site folder, and what installers note in
+`*.dist-info` about themselves.
 
 Names in the manifest are relative to their root: two environments with the same content on two paths give
 one measurement. Links are followed (`_tree`).
@@ -45,7 +46,12 @@ FORMAT: Final = "strongroom-measurement/1"
 _PYCACHE: Final = "__pycache__"
 _INSTALLER_NOTES: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
 _SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
-_PROBE: Final = "import sys; sys.stdout.buffer.write('\\0'.join(sys.path).encode('utf-8', 'surrogateescape'))"
+_PROBE: Final = """\
+import sys
+if "site" in sys.modules:
+    sys.exit(3)
+sys.stdout.buffer.write("\\0".join(sys.path).encode("utf-8", "surrogateescape"))
+"""
 _PROBE_TIMEOUT: Final = 30
 
 
@@ -67,11 +73,11 @@ class ImportPath:
     def probe(cls, interpreter: Path, roots: Sequence[Path], plan: StartPlan) -> ImportPath:
         """Ask the interpreter itself, started as the worker will be, where its standard library is.
 
-        What it says is measured, so that a file which leads it elsewhere (`pyvenv.cfg`, `._pth`) changes
-        the measurement, unless the content there is the same.
+        A file beside it can lead it elsewhere, or make it import `site` in spite of `-S` (`pyvenv.cfg`,
+        `._pth`). So what it says is what is measured, and such files are measured too.
 
         Raises:
-            MeasurementError: `measurement-interpreter`.
+            MeasurementError: `measurement-interpreter`: it does not start, or it imports `site`.
         """
         program = interpreter.resolve()
         command = [str(program), *plan.flags, "-c", _PROBE]
@@ -201,11 +207,12 @@ def measure(
     path = ImportPath.probe(interpreter, roots, plan)
     program = str(path.interpreter)
     order, walks = _places(path)
-    files = _tree.digest(itertools.chain([("interpreter", program)], *walks), threads=threads)
+    own = [("interpreter", program), *_settings(path.interpreter)]
+    files = _tree.digest(itertools.chain(own, *walks), threads=threads)
     libraries = _libraries.shared_objects(program, files, system or SystemFiles(), threads=threads)
     documents = plan.documents() | {"command/path": json.dumps(order).encode()}
     digests = {file.name: file.sha256 for file in files}
-    digests |= {name: file.sha256 if file else _libraries.ABSENT for name, file in libraries.items()}
+    digests |= {name: file.sha256 if file else _tree.MISSING for name, file in libraries.items()}
     digests |= {name: hashlib.sha256(text).digest() for name, text in documents.items()}
     _check_names(digests)
     sizes = {file.name: file.size for file in files}
@@ -237,10 +244,19 @@ def _places(path: ImportPath) -> tuple[list[str], list[Iterator[tuple[str, str]]
     return order, walks
 
 
+def _settings(interpreter: Path) -> list[tuple[str, str]]:
+    """Files beside the interpreter, there or not, by which it finds its standard library (getpath)."""
+    folder = interpreter.parent
+    places = {f"interpreter.settings/{path.name}": path for path in folder.glob("*._pth")}
+    places |= {f"interpreter.settings/{name}": folder / name for name in ("pybuilddir.txt", "pyvenv.cfg")}
+    places["interpreter.settings/../pyvenv.cfg"] = folder.parent / "pyvenv.cfg"
+    return [(name, str(path)) for name, path in places.items()]
+
+
 def _files(place: Path, label: str, skip: _tree.Skip) -> Iterator[tuple[str, str]]:
-    if place.is_dir():
-        return _tree.walk(str(place), label, skip)
-    return iter([(label, str(place))])
+    if place.is_file():  # a zipped standard library
+        return iter([(label, str(place))])
+    return _tree.walk(str(place), label, skip)
 
 
 def _skip_in_standard(name: str, is_folder: bool) -> bool:  # noqa: FBT001 -- a callback's fixed form

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.attestation import _libraries, _tree
+from strongroom.attestation import _tree
 from strongroom.attestation._libraries import SystemFiles, shared_objects
 from strongroom.attestation.measurement_errors import MeasurementError
 
 FOREIGN_MACHINE = 40  # 32-bit ARM: nothing here loads it
-ALWAYS_ABSENT = {"system/libgcc_s.so.1": "absent"}
+ALWAYS_ABSENT = {"system/libgcc_s.so.1": "absent", "system/ld.so.preload": _tree.MISSING.hex()}
 
 
 class World:
@@ -170,8 +170,10 @@ def test_preloaded_objects_count(world: World) -> None:
     by_path = world.add(world.other / "evil.so", ["libneeded.so"], content=b"e")
     needed = world.add(world.lib / "libneeded.so", content=b"n")
     by_name = world.add(world.usr / "libtrace.so", content=b"t")
-    world.system.preload.write_text(f"# comment /not/this.so\n{world.other}/evil.so:libtrace.so\n")
+    text = f"# comment /not/this.so\n{world.other}/evil.so:libtrace.so\n"
+    world.system.preload.write_text(text)
     assert world.found() == {
+        "system/ld.so.preload": hashlib.sha256(text.encode()).hexdigest(),
         f"system{world.other}/evil.so": by_path,
         "system/libneeded.so": needed,
         "system/libtrace.so": by_name,
@@ -255,4 +257,3 @@ def test_covers_all_that_this_interpreter_has_mapped() -> None:
 
 def test_default_folders_exist_on_this_machine() -> None:
     assert any((folder / "libc.so.6").exists() for folder in SystemFiles().folders)
-    assert _libraries.ABSENT != _tree.DANGLING
