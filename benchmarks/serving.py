@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py [--models resnet50,lite0] [--rounds 3] [--seconds 6] [--json FILE]
 
-Every side gets the same uint8 tensor; JPEG is a row of its own. The sides take turns, round by round, so that a
-machine whose speed drifts slows them all; ratios are taken within a round, and the median of the rounds is
-shown. The load generator runs on the same cores. Requests are sealed before the clock starts ("sealed"), or by a Python
-client while it runs ("sealed, Python client").
+Every side gets the same uint8 tensor; JPEG is a row of its own. The sides take turns, round by round, so that
+a machine whose speed drifts slows them all; ratios are taken within a round, and the median of the rounds is
+shown. The load generator runs on the same cores. Requests are sealed before the clock starts ("sealed"), or
+by a Python client while it runs ("sealed, Python client").
 """
 
 from __future__ import annotations

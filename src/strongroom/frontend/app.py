@@ -92,7 +92,7 @@ class FrontendApp:
         await respond(send, 200, b"application/toml", (await self._documents.current()).policy)
 
     async def _evidence(self, scope: Scope, send: Send) -> None:
-        query = parse_qs(scope.get("query_string", b"").decode("ascii", "replace"), max_num_fields=4)
+        query = parse_qs(scope.get("query_string", b"").decode("ascii", "replace"), keep_blank_values=True)
         nonces = query.get("nonce", [])
         if not nonces:
             return await respond(send, 200, JSON, (await self._documents.current()).evidence)
