@@ -139,23 +139,8 @@ class EmbeddedValkey:
         if self.running:
             raise QueueError(SERVER_RUNNING, str(self.folder))
         self._prepare()
-        until = time.monotonic() + timeout
-        with self._lock(until) as lock:
-            # Gone with the last server; a stale one would make the first probes fail more slowly.
-            self.socket.unlink(missing_ok=True)
-            self._process = subprocess.Popen(
-                [self._binary or bundled_binary(), self.folder / "valkey.conf"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={"LC_ALL": "C"},
-                pass_fds=[lock.fileno()],
-                umask=0o077,
-                cwd=self.folder,
-                start_new_session=True,
-            )
         try:
-            self._await_pong(until)
+            self._launch(time.monotonic() + timeout)
         except BaseException:
             self.stop(0.0)
             raise
@@ -197,19 +182,29 @@ class EmbeddedValkey:
 
     def _lock(self, until: float) -> BinaryIO:
         """The folder's lock, open; the server inherits it and so keeps it for as long as it lives."""
-        lock = (self.folder / "lock").open("ab")
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                # A child of a server just killed may be rewriting the file; a server that answers is no such.
-                owner = _listener(self.socket)
-                if owner or time.monotonic() > until:
-                    lock.close()
-                    raise QueueError(SERVER_RUNNING, str(self.folder), found=owner) from None
-                time.sleep(_PROBE)
-            else:
-                return lock
+        lock = _open_lock(self.folder / "lock")
+        # A child of a server just killed may hold it a little longer, while it rewrites the file.
+        while (server := _listener(self.socket)) or not _try_lock(lock):
+            if server or time.monotonic() > until:
+                lock.close()
+                raise QueueError(SERVER_RUNNING, str(self.folder), found=server)
+            time.sleep(_PROBE)
+        return lock
+
+    def _launch(self, until: float) -> None:
+        with self._lock(until) as lock:
+            self._process = subprocess.Popen(
+                [self._binary or bundled_binary(), self.folder / "valkey.conf"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={"LC_ALL": "C"},
+                pass_fds=[lock.fileno()],
+                umask=0o077,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self._await_pong(until)
 
     def _await_pong(self, until: float) -> None:
         while not _answers(self.socket):
@@ -272,7 +267,7 @@ def _answers(path: Path) -> bool:
 
 
 def _listener(path: Path) -> str | None:
-    """Who listens on a unix socket, as the system knows it."""
+    """Who listens on a unix socket, as far as the system tells."""
     connection = _connected(path)
     if connection is None:
         return None
@@ -282,3 +277,18 @@ def _listener(path: Path) -> str | None:
         size = struct.calcsize("3i")
         peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         return f"process {struct.unpack('3i', peer)[0]}"
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    try:
+        return path.open("ab")
+    except OSError as error:
+        raise QueueError(SERVER_FAILED, str(path), found=error.strerror) from None
+
+
+def _try_lock(lock: BinaryIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
