@@ -24,7 +24,7 @@ WEIGHTS_FILE: Final = "model.bin"
 PROBE_BATCH: Final = 8
 """Items that are computed together to see whether batches pay."""
 
-PROBE_LIMIT: Final = 0.05
+PROBE_LIMIT: Final = 0.005
 """A model that takes longer than this for one item, in seconds, is not probed: start-up would suffer."""
 
 WORTHWHILE: Final = 1.5
@@ -72,8 +72,7 @@ def compile_bundle(
     core = ov.Core()
     graph = open_graph(core, bundle)
     try:
-        shapes = [spec.shape for spec in (*manifest.inputs, *manifest.outputs)]
-        if manifest.max_batch == 0 or any(shape[:1] != (-1,) for shape in shapes):
+        if not manifest.batch_axis:
             return Compiled(None, core.compile_model(graph, "CPU", settings), 0)
         one = core.compile_model(_for_one(graph), "CPU", settings)
         wanted = manifest.max_batch

@@ -46,9 +46,9 @@ def read_graph(core: ov.Core, xml: memoryview, weights: memoryview) -> ov.Model:
 
 
 def tensor_name(port: Any) -> str:
-    """The name by which a manifest calls an input or output: the shortest of its names."""
+    """The name by which a manifest calls an input or output: the shortest of its names, if any."""
     names: set[str] = port.names
-    return min(names, key=lambda name: (len(name), name))
+    return min(names, key=lambda name: (len(name), name), default="")
 
 
 def tensor_specs(ports: Iterable[Any]) -> tuple[TensorSpec, ...]:

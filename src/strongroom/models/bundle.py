@@ -57,11 +57,11 @@ def write_bundle(manifest: Manifest, files: Mapping[str, Buffer]) -> bytes:
     Raises:
         ModelError: `manifest-invalid`, or `bundle-files-mismatch`: these are not the files of the manifest.
     """
-    manifest.check()
+    first = manifest.to_bytes()
+    parse_manifest(first)
     if describe_files(files) != manifest.files:
         raise ModelError(BUNDLE_FILES, "the files given are not those of the manifest")
     parts: list[Buffer] = []
-    first = manifest.to_bytes()
     for path, data in ((MANIFEST_NAME, first), *sorted(files.items())):
         header = tarfile.TarInfo(path)
         header.size = len(data)

@@ -124,6 +124,11 @@ class Manifest(
         """Digest of the canonical bytes, as `sha256:` and lower-case hex."""
         return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()
 
+    @property
+    def batch_axis(self) -> bool:
+        """Whether axis 0 is a batch: every tensor leaves it open, and `max_batch` does not deny it."""
+        return self.max_batch != 0 and all(spec.shape[:1] == (-1,) for spec in (*self.inputs, *self.outputs))
+
     def forms(self, name: str) -> tuple[TensorSpec, ...]:
         """The forms in which the input `name` may be sent, best first; empty if there is no such input."""
         specs = tuple(spec for spec in self.inputs if spec.name == name)
@@ -142,6 +147,10 @@ class Manifest(
         for path in self.files:
             if len(path) > 99 or not _FILE_NAME.fullmatch(path) or path == MANIFEST_NAME:
                 raise _invalid("files: a path is not acceptable", path[:80], "a relative path of plain names")
+        if self.max_batch and not self.batch_axis:
+            raise _invalid(
+                "max_batch: axis 0 is not a batch", self.max_batch, "0, or -1 first in every shape"
+            )
         if self.labels is not None and self.labels not in self.files:
             raise _invalid("labels: no such file in the bundle", self.labels[:80])
         if self.preprocess is not None:
@@ -184,6 +193,9 @@ def parse_manifest(data: bytes | memoryview) -> Manifest:
 
 
 def _check_names(what: str, specs: Iterable[TensorSpec]) -> None:
+    specs = tuple(specs)
+    if any(spec.datatype == "BYTES" for spec in specs):
+        raise _invalid(f"{what}: BYTES is a form of an input with preprocessing, not a type of its own", None)
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         raise _invalid(f"{what}: a name occurs twice", None)
