@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from hypothesis import settings
 
 from strongroom.errors import CodecError
+
+# No deadline for a single example: a busy machine is no fault of the code.
+settings.register_profile("codec", deadline=None)
+settings.load_profile("codec")
 
 Refused = Callable[..., AbstractContextManager[None]]
 Drive = Callable[..., Counter[str]]

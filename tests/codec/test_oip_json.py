@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from strongroom.codec._oip_json import decode_json, encode_json
-from strongroom.codec._oip_limits import OipLimits
 from strongroom.codec._oip_tensor import NUMERIC, objects
+from strongroom.errors import CodecError
 
-LIMITS = OipLimits()
 JSON_TYPES = [datatype for datatype in NUMERIC if datatype != "FP16"]
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 NUMBERS = st.sampled_from(JSON_TYPES).flatmap(
@@ -29,9 +28,9 @@ NUMBERS = st.sampled_from(JSON_TYPES).flatmap(
 )
 
 
-def decode(text: str | bytes, datatype: str, shape: tuple[int, ...], limits: OipLimits = LIMITS):
+def decode(text: str | bytes, datatype: str, shape: tuple[int, ...]):
     raw = text.encode() if isinstance(text, str) else text
-    return decode_json(msgspec.Raw(raw), datatype, shape, limits, "input 0")
+    return decode_json(msgspec.Raw(raw), datatype, shape, "input 0")
 
 
 @given(NUMBERS, st.booleans())
@@ -98,6 +97,17 @@ def test_accepted(text, datatype, shape, expected):
         ("[[],[]]", "INT8", (3, 0)),
         ('["a,b"]', "BYTES", (2,)),
         ('["a","b"]', "BYTES", (1,)),
+        ('["a","b","c"]', "BYTES", (1,)),
+        ("7", "INT8", (1,)),
+        ("7", "INT8", ()),
+        ("null", "INT8", (1,)),
+        ("[[1]]", "INT8", (1,)),  # nested more deeply than the shape says
+        ("[[1]]", "INT8", ()),
+        ("[[[1]]]", "INT8", (1, 1)),
+        ("[[1]]", "INT8", (1, 1, 1)),
+        ("[[],[]]", "INT8", (2,)),
+        ("[[],1]", "INT8", (2,)),
+        ("[" * 5000 + "]" * 5000, "FP32", (1,)),
     ],
 )
 def test_data_that_does_not_fill_the_shape(refused, text, datatype, shape):
@@ -124,15 +134,11 @@ def test_data_that_does_not_fill_the_shape(refused, text, datatype, shape):
         ("[3.4028236e38]", "FP32"),
         ("[1e999]", "FP64"),
         ("[1]", "BYTES"),
-        ("7", "INT8"),
-        ('"x"', "BYTES"),
-        ('{"a":1}', "FP32"),
-        ("[[1]]", "INT8"),  # nested more deeply than the shape says
-        ("[[[1]]]", "INT8"),
-        ("null", "INT8"),
+        ('["x"', "BYTES"),
+        ('{"a":[1]}', "FP32"),
+        ("[1]]", "FP32"),
         ('["\\ud800"]', "BYTES"),
         (b'["\xff"]', "BYTES"),
-        ("[" * 5000 + "]" * 5000, "FP32"),
     ],
 )
 def test_data_that_is_not_of_its_datatype(refused, text, datatype):
@@ -159,9 +165,29 @@ def test_bytes_that_are_not_utf8_need_the_binary_form(refused):
         encode_json("BYTES", objects([b"fine", b"\xff"], (2,)))
 
 
-def test_elements_are_counted_before_anything_is_parsed(refused):
-    # Not JSON at all after the commas: a parser would say so, but is never asked.
+@pytest.mark.parametrize(
+    ("text", "datatype", "shape"),
+    [
+        ("[" + "1," * 1000 + "oops", "FP32", (5,)),  # commas
+        ("[" * 1000 + "oops", "FP32", (5, 5)),  # brackets
+        ("[" + "[]," * 4 + "oops", "FP32", (4, 0)),
+        ("[" + '"",' * 1000 + "oops", "BYTES", (5,)),  # quotes
+        ('["' + '\\",\\"' * 1000 + "oops", "BYTES", (5,)),
+    ],
+)
+def test_structure_is_counted_before_anything_is_parsed(refused, text, datatype, shape):
+    # Not JSON at all at its end: a parser would say so, but is never asked.
     with refused("tensor-size-mismatch", "input 0"):
-        decode("[" + "1," * 1000 + "oops", "FP32", (5,))
-    with refused("tensor-size-mismatch", "input 0"):
-        decode("[" + "[]," * 9 + "oops", "FP32", (4, 0), OipLimits(bytes_elements=8))
+        decode(text, datatype, shape)
+
+
+@given(SHAPES, st.sampled_from(["INT8", "BYTES"]))
+def test_the_count_of_a_nested_text_is_exact(shape, datatype):
+    array = np.zeros(shape, np.int8) if datatype == "INT8" else np.full(shape, '",[')
+    text = json.dumps(array.tolist())
+    if shape:
+        assert decode(text, datatype, shape).shape == shape
+    stretched = (*shape, 2)
+    if array.size and shape:
+        with pytest.raises(CodecError, match="tensor-size-mismatch"):
+            decode(text, datatype, stretched)

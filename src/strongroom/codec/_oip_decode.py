@@ -110,7 +110,7 @@ def _tensors(wires: list[TensorWire], binary: memoryview, what: str, limits: Oip
         if size is None:
             if wire.data is msgspec.UNSET:
                 raise CodecError(TENSOR_DATA, f"{where}: neither data nor binary_data_size")
-            array = decode_json(wire.data, wire.datatype, shape, limits, where)
+            array = decode_json(wire.data, wire.datatype, shape, where)
         else:
             if wire.data is not msgspec.UNSET:
                 raise CodecError(TENSOR_DATA, f"{where}: both data and binary_data_size")

@@ -5,33 +5,26 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from strongroom.codec._oip_limits import OipLimits
 from strongroom.codec._oip_tensor import BYTES, NUMERIC, Array, objects
 from strongroom.codec.errors import TENSOR_DATA, TENSOR_NEEDS_BINARY, TENSOR_SIZE
 from strongroom.codec.jcs import strip_strings
 from strongroom.errors import CodecError
 
-_NESTED: Final = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*\[")
 
-
-def decode_json(
-    raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], limits: OipLimits, where: str
-) -> Array:
+def decode_json(raw: msgspec.Raw, datatype: str, shape: tuple[int, ...], where: str) -> Array:
     """Decode the member `data` of a tensor.
 
-    The number of elements is counted in the text before anything is built from it.
+    Brackets, commas and quotes are counted in the text before anything is built from it.
 
     Args:
         raw: The JSON array, flat in row-major order or nested as the shape says.
         datatype: A datatype of the protocol.
         shape: Checked shape.
-        limits: Bounds.
         where: Name of the tensor for errors.
 
     Raises:
@@ -41,10 +34,19 @@ def decode_json(
         raise CodecError(TENSOR_NEEDS_BINARY, where)
     text = bytes(raw)
     count = math.prod(shape)
-    commas = (strip_strings(text) if datatype == BYTES else text).count(b",")
-    if commas > limits.bytes_elements if count == 0 else commas != count - 1:
-        raise CodecError(TENSOR_SIZE, where, expected=f"{count} elements")
-    depth = len(shape) if _NESTED.match(text) else 1
+    structure = text
+    if datatype == BYTES:
+        # Each string has an opening quote, and none of those follows a backslash.
+        if text.count(b'"') - text.count(b'\\"') > 2 * count:
+            raise CodecError(TENSOR_SIZE, where, expected=f"{count} elements")
+        structure = strip_strings(text)
+    counts = structure.count(b"["), structure.count(b",")
+    if counts == (1, max(count - 1, 0)):
+        depth = 1
+    elif len(shape) > 1 and counts == _nested_counts(shape):
+        depth = len(shape)
+    else:
+        raise CodecError(TENSOR_SIZE, where, expected=f"{count} elements, flat or in shape {list(shape)}")
     try:
         values: list[Any] = _decoder(_element_type(datatype), depth).decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -70,6 +72,16 @@ def encode_json(datatype: str, array: Array) -> list[Any]:
         return [element.decode("utf-8") for element in flat]
     except UnicodeDecodeError:
         raise CodecError(TENSOR_NEEDS_BINARY) from None
+
+
+def _nested_counts(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many opening brackets and commas an array of that shape has when it is written nested."""
+    arrays, brackets, commas = 1, 0, 0
+    for size in shape:
+        brackets += arrays
+        commas += arrays * max(size - 1, 0)
+        arrays *= size
+    return brackets, commas
 
 
 def _element_type(datatype: str) -> type:
