@@ -21,6 +21,8 @@ def run_import(
     version: str,
     labels: Path | None,
     preprocess: str | None,
+    softmax: bool,
+    max_batch: int | None,
     json_output: bool,
 ) -> None:
     """Import a model file and write its bundle."""
@@ -35,6 +37,8 @@ def run_import(
             version=version,
             labels=None if labels is None else _read(labels),
             preprocess=None if preprocess is None else parse_preprocess(preprocess),
+            softmax=softmax,
+            max_batch=max_batch,
         )
     output.write_bytes(data)
     manifest = read_bundle(data).manifest

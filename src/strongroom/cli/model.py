@@ -30,6 +30,13 @@ def import_(
             "'resize=256,crop=224,mean=127,scale=128,interpolation=bicubic', or a preset's name.",
         ),
     ] = None,
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Turn the first output into probabilities.")
+    ] = False,
+    max_batch: Annotated[
+        int | None,
+        typer.Option("--max-batch", min=0, help="Most items computed together; default: measured at load."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Turn a model file into a bundle: manifest, model, labels, preprocessing."""
@@ -42,6 +49,8 @@ def import_(
         version=version,
         labels=labels,
         preprocess=preprocess,
+        softmax=softmax,
+        max_batch=max_batch,
         json_output=json_output,
     )
 

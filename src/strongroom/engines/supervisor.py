@@ -28,6 +28,7 @@ STOP_GRACE: Final = 15.0
 START_TIMEOUT: Final = 60.0
 MOST_EARLY_DEATHS: Final = 3
 _PR_SET_PDEATHSIG: Final = 1
+_POLL_SECONDS: Final = 0.02
 _TAIL_BYTES: Final = 2000
 
 
@@ -69,6 +70,7 @@ class Supervisor:
     def __init__(
         self, parts: Sequence[Part], logs: Path, *, report: Callable[[PartEvent], None] = lambda _: None
     ) -> None:
+        self._report = report
         self._parts = [_Running(part, logs / f"{part.name}.log", report) for part in parts]
 
     @property
@@ -85,7 +87,14 @@ class Supervisor:
         for part in self._parts:
             part.launch()
         for part in self._parts:
-            await part.wait_ready()
+            deadline = time.monotonic() + START_TIMEOUT
+            while not await part.part.ready():
+                failing = [each for each in self._parts if each.failing]
+                if failing or time.monotonic() > deadline:
+                    blamed = failing[0] if failing else part
+                    raise EngineError(PART_FAILED, blamed.last_lines(), found=str(blamed.log))
+                await asyncio.sleep(_POLL_SECONDS)
+            self._report(PartEvent(part.part.name, "ready"))
 
     async def stop(self) -> None:
         """Stop all parts, the last first."""
@@ -98,7 +107,7 @@ class _Running:
 
     def __init__(self, part: Part, log: Path, report: Callable[[PartEvent], None]) -> None:
         self.part = part
-        self._log = log
+        self.log = log
         self._report = report
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -126,7 +135,7 @@ class _Running:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run_once(self) -> int:
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self.part.command,
@@ -142,22 +151,18 @@ class _Running:
         self._report(PartEvent(self.part.name, "started", f"pid {self._process.pid}"))
         return await self._process.wait()
 
-    async def wait_ready(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not await self.part.ready():
-            if self._early_deaths >= MOST_EARLY_DEATHS or time.monotonic() > deadline:
-                raise EngineError(
-                    PART_FAILED, f"{self.part.name}: {self._last_lines()}", found=str(self._log)
-                )
-            await asyncio.sleep(0.02)
-        self._report(PartEvent(self.part.name, "ready"))
+    @property
+    def failing(self) -> bool:
+        """Whether it has died again and again without ever living for a while."""
+        return self._early_deaths >= MOST_EARLY_DEATHS
 
-    def _last_lines(self) -> str:
-        with suppress(OSError), self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
-            lines = log.read().decode("utf-8", "replace").strip().splitlines()[-5:]
-            return " | ".join(lines) or "no output"
-        return "no log"
+    def last_lines(self) -> str:
+        """Its name, and the end of its log."""
+        text = ""
+        with suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            text = " | ".join(log.read().decode("utf-8", "replace").strip().splitlines()[-5:])
+        return f"{self.part.name}: {text or 'no output'}"
 
     async def stop(self) -> None:
         if self._keeper is not None:
