@@ -296,6 +296,7 @@ def tensors_of(message: InferRequest | InferResponse) -> tuple[Tensor, ...]:
     return message.inputs if isinstance(message, InferRequest) else message.outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decode", "encode", "seed"),
     [
