@@ -147,4 +147,4 @@ def _rgb(image: ImageFile.ImageFile) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
         high = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return Image.fromarray(high).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
