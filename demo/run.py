@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -237,10 +238,9 @@ def part_name(line: str) -> str:
 
 def queue_entry() -> bytes:
     """The body of the last request in the queue's append-only file."""
-    newest = max((HOME / "queue").rglob("*.aof"), key=lambda path: path.stat().st_size)
-    data = newest.read_bytes()
-    at = data.rfind(b"\r\nbody\r\n")
-    start = data.index(b"\r\n", at + 9) + 2
+    data = b"".join(path.read_bytes() for path in (HOME / "queue").rglob("*.aof"))
+    found = list(re.finditer(rb"\r\n\$\d+\r\n(?=.\x64\x7a\x00\x01\x00\x02)", data, re.DOTALL))
+    start = found[-1].end()
     return data[start : start + 48]
 
 

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is slow, not wrong.
+settings.register_profile("strongroom", deadline=None)
+settings.load_profile("strongroom")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,16 +17,18 @@ from strongroom.client._problem import error_of
 from strongroom.client.errors import INPUT_INVALID, SERVICE_ANSWER_INVALID
 from strongroom.codec.bhttp import Request, header
 from strongroom.codec.oip import (
+    HEADER_NAME,
     InferRequest,
     Tensor,
     datatype_of,
     decode_infer_response,
     encode_infer_request,
+    parse_header_length,
 )
 from strongroom.errors import RequestError
 
 Input = bytes | str | Sequence[bytes] | npt.NDArray[Any]
-INFERENCE_HEADER: Final = b"inference-header-content-length"
+INFERENCE_HEADER: Final = HEADER_NAME.lower().encode()
 _AUTHORITY: Final = b"strongroom"
 
 
@@ -126,10 +128,8 @@ def read_answer(exchanged: Exchanged, started: float) -> Answer:
     response = exchanged.response
     if response.status != 200:
         raise error_of(response.status, bytes(response.body))
-    length = header(response.headers, INFERENCE_HEADER)
-    if length is not None and not (length.isdigit() and len(length) < 12):
-        raise RequestError(SERVICE_ANSWER_INVALID, "Inference-Header-Content-Length is not a number")
-    decoded = decode_infer_response(response.body, None if length is None else int(length))
+    length = parse_header_length(header(response.headers, INFERENCE_HEADER))
+    decoded = decode_infer_response(response.body, length)
     try:
         labels = msgspec.convert(decoded.parameters.get("labels", ()), tuple[tuple[Label, ...], ...])
     except msgspec.ValidationError:

@@ -7,7 +7,6 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import strongroom
 from strongroom.attestation.measurement import Measurement, measure
 
 
@@ -22,7 +21,7 @@ def default_roots() -> tuple[Path, ...]:
     In an ordinary installation that is one folder; in an editable one the package's source folder comes
     first.
     """
-    package = Path(strongroom.__file__).parent.parent
+    package = Path(__file__).parents[2]
     sites = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
     return tuple({root.resolve(): root for root in (package, *sites)}.values())
 

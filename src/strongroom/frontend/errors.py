@@ -10,7 +10,7 @@ class FrontendError(StrongroomError):
 
 
 BODY_TOO_LARGE = define(
-    "body-too-large",
+    "request-too-large",
     "The request body is too large",
     status=413,
     remedy="Send a smaller request, or raise queue.max_body in the configuration.",
@@ -58,7 +58,7 @@ NOT_FOUND = define(
     remedy="docs/reference/http.md lists the paths.",
 )
 METHOD_NOT_ALLOWED = define(
-    "method-not-allowed",
+    "http-method-not-allowed",
     "This path does not take this method",
     status=405,
     remedy="docs/reference/http.md lists the methods of each path.",
