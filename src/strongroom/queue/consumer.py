@@ -191,15 +191,12 @@ class WorkQueue:
             an attempt of this call whose confirmation was lost.
 
         Raises:
-            QueueError: `queue-record-invalid` or `queue-body-too-large`, before anything is sent; or the
-                server refused some, and the others are answered.
-            UnreachableError: `queue-unreachable`, after `retry_for` seconds. Unanswered entries are delivered
-                again.
+            QueueError: `queue-record-invalid` or `queue-body-too-large`, or the server refused.
+            UnreachableError: `queue-unreachable`, after `retry_for` seconds.
+            One of these means that at least one answer was not stored. Its entry is no longer held and will
+            be delivered again; the other answers are not affected.
         """
-        encoded = [encode_reply(reply, max_body=self._terms.max_body) for _, reply in answers]
-        attempts = [
-            self._answer(delivery, fields) for (delivery, _), fields in zip(answers, encoded, strict=True)
-        ]
+        attempts = [self._answer(delivery, reply) for delivery, reply in answers]
         outcomes = await asyncio.gather(*attempts, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -274,10 +271,11 @@ class WorkQueue:
             if error.found != "BUSYGROUP":
                 raise
 
-    async def _answer(self, delivery: Delivery, fields: tuple[bytes, ...]) -> bool:
+    async def _answer(self, delivery: Delivery, reply: Reply) -> bool:
         keys = (self._keys.requests, self._keys.replies(delivery.record.reply))
         entry = delivery.entry_id
         try:
+            fields = encode_reply(reply, max_body=self._terms.max_body)
             stored = await persist(
                 lambda: self._client.run(ANSWER, keys, GROUP, entry, self._terms.reply_life_ms, *fields),
                 seconds=self._retry_for,
