@@ -66,7 +66,11 @@ class Service:
     process: subprocess.Popen[str]
     events: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    reader: threading.Thread = field(init=False)
     _queue: queue.Queue[dict[str, Any] | None] = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self.read_events, daemon=True)
 
     def pid(self, part: str) -> int:
         """Process id of a part, as of its last start."""
@@ -112,7 +116,11 @@ class Service:
         """Stop it as Ctrl-C does; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
+        code = self.process.wait(timeout=60)
+        self.reader.join(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
 
 
 def start_service(home: Path, sealed: list[Path], *more: str) -> Service:
@@ -129,12 +137,11 @@ def start_service(home: Path, sealed: list[Path], *more: str) -> Service:
         text=True,
     )
     service = Service(home, f"http://127.0.0.1:{port}", policy, process)
-    threading.Thread(target=service.read_events, daemon=True).start()
+    service.reader.start()
     try:
         service.wait_for(lambda event: event["event"] == "serving")
     except BaseException:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        service.stop()
         raise
     service.seconds = time.monotonic() - started
     return service

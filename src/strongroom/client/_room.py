@@ -24,6 +24,8 @@ from strongroom.errors import PolicyRefused
 
 PolicyLike = Policy | str | Path | None
 DEFAULT_TIMEOUT = 30.0
+# As many requests at once as the caller starts; the front end bounds what it takes.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
 _MAX_METADATA = 1 << 20
 
 
@@ -187,7 +189,7 @@ def connect(
         UnreachableError: It cannot be reached.
     """
     session = Session(as_policy(policy), suite=suite, fresh=fresh)
-    room = Room(httpx.Client(base_url=url, transport=transport, trust_env=False), session)
+    room = Room(httpx.Client(base_url=url, transport=transport, trust_env=False, limits=LIMITS), session)
     try:
         room.verify(timeout=timeout)
     except BaseException:
@@ -207,7 +209,9 @@ async def connect_async(
 ) -> AsyncRoom:
     """The asynchronous twin of `connect`."""
     session = Session(as_policy(policy), suite=suite, fresh=fresh)
-    room = AsyncRoom(httpx.AsyncClient(base_url=url, transport=transport, trust_env=False), session)
+    room = AsyncRoom(
+        httpx.AsyncClient(base_url=url, transport=transport, trust_env=False, limits=LIMITS), session
+    )
     try:
         await room.verify(timeout=timeout)
     except BaseException:

@@ -16,7 +16,7 @@ import httpx
 
 from strongroom.client._drive import run, run_async
 from strongroom.client._flow import Exchanged, Session
-from strongroom.client._room import DEFAULT_TIMEOUT, PolicyLike, as_policy
+from strongroom.client._room import DEFAULT_TIMEOUT, LIMITS, PolicyLike, as_policy
 from strongroom.codec.bhttp import Request
 from strongroom.crypto.hpke import Suite
 
@@ -45,7 +45,7 @@ class SealedTransport(httpx.BaseTransport):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.session = Session(as_policy(policy), suite=suite)
-        self._http = httpx.Client(base_url=url, transport=transport, trust_env=False)
+        self._http = httpx.Client(base_url=url, transport=transport, trust_env=False, limits=LIMITS)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Seal a request, send it, open the response."""
@@ -69,7 +69,7 @@ class AsyncSealedTransport(httpx.AsyncBaseTransport):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.session = Session(as_policy(policy), suite=suite)
-        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=url, transport=transport, trust_env=False, limits=LIMITS)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Seal a request, send it, open the response."""
