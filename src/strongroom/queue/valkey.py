@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import platform
+import re
 import socket
 import struct
 import subprocess
@@ -125,7 +126,7 @@ class EmbeddedValkey:
             QueueError: The folder cannot be prepared.
         """
         self._prepare()
-        return [str(self._binary or bundled_binary()), str(self.folder / "valkey.conf")]
+        return [str(self._binary or bundled_binary()), _literal(self.folder / "valkey.conf")]
 
     def start(self, timeout: float = 30.0) -> None:
         """Start the server on what it stored before, and wait until it answers.
@@ -194,7 +195,7 @@ class EmbeddedValkey:
     def _launch(self, until: float) -> None:
         with self._lock(until) as lock:
             self._process = subprocess.Popen(
-                [self._binary or bundled_binary(), self.folder / "valkey.conf"],
+                [self._binary or bundled_binary(), _literal(self.folder / "valkey.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -239,6 +240,12 @@ def _quoted(path: Path) -> str:
     if not text.isprintable():
         raise ConfigError(QUEUE_NAME_INVALID, "a path with control characters")
     return f'"{text}"'
+
+
+def _literal(path: Path) -> str:
+    """A path as an argument: Valkey takes one with `*`, `?` or `[` in it for a pattern, with escapes."""
+    text = str(path)
+    return re.sub(r"([\\*?\[])", r"\\\1", text) if re.search(r"[*?\[]", text) else text
 
 
 def _connected(path: Path) -> socket.socket | None:
