@@ -1,10 +1,12 @@
-"""What the broker's tests share: a clock to turn, a simulated platform, a broker with a service and a model."""
+"""What the broker's tests share: a clock to turn, a simulated platform, a broker with service and model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.attestation import initdata
@@ -49,7 +52,7 @@ class Clock:
 
 
 class Attester:
-    """A worker as the broker sees it: makes evidence, answers challenges, each part of which a test may change."""
+    """A worker as the broker sees it; a test may change each part of its evidence and answers."""
 
     def __init__(self, rig: Rig, kind: EvidenceKind = EvidenceKind.SGX, **changes: Any) -> None:
         self.rig = rig
@@ -235,7 +238,9 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 def _edited(rng: random.Random, text: str) -> str:
     at = rng.randrange(len(text) + 1)
     new = rng.choice("Aaz09-_=./ \n\x00é\"'")
-    return rng.choice([text[:at] + new + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + new + text[at:], text[:at]])
+    return rng.choice(
+        [text[:at] + new + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + new + text[at:], text[:at]]
+    )
 
 
 def mutate_value(rng: random.Random, value: Any) -> Any:
@@ -312,4 +317,41 @@ def survey() -> Callable[[Callable[[Any], Any], Iterable[Any]], Counter[str]]:
 @pytest.fixture(scope="session")
 def json_bytes() -> Callable[[Any], bytes]:
     """Compact JSON."""
-    return lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "replace"
+    )
+
+
+class Loopback:
+    """A real server on a loopback port, in a thread of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self._socket = socket.create_server(
+            ("127.0.0.1", 0)
+        )  # listens: who connects early waits for the server
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=30)
+        self._socket.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], str]]:
+    """`serve(app)`: the URL at which it is served until the test ends."""
+    running: list[Loopback] = []
+
+    def start(app: Any) -> str:
+        running.append(Loopback(app))
+        return running[-1].url
+
+    yield start
+    for server in running:
+        server.stop()

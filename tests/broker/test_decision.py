@@ -268,7 +268,9 @@ def test_collateral_that_has_expired_since(case: Case, refused) -> None:
             ask()
 
 
-@pytest.mark.parametrize("path", ["sounds/service-key/current", "pictures/service-key/old", "pictures/model/x"])
+@pytest.mark.parametrize(
+    "path", ["sounds/service-key/current", "pictures/service-key/old", "pictures/model/x"]
+)
 def test_the_key_of_another_service(case: Case, refused, path: str) -> None:
     decision = case.appraised()
     with refused("service-foreign"):

@@ -1,4 +1,4 @@
-"""Attestation tokens: Trustee's profile, checked by another library, refused when anything about them is off."""
+"""Attestation tokens: Trustee's profile, checked by another library, refused when anything is off."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ CLAIMS = Claims(
     expires=NOW + 1000,
     fmspc="00a067110000",
 )
-RUNTIME = {"nonce": "n", "tee-pubkey": teekey.to_jwk(teekey.generate().public_key()), "additional-evidence": ""}
+RUNTIME = {
+    "nonce": "n",
+    "tee-pubkey": teekey.to_jwk(teekey.generate().public_key()),
+    "additional-evidence": "",
+}
 ISSUER = EarIssuer(ec.generate_private_key(ec.SECP256R1()))
 
 
@@ -129,8 +133,8 @@ def test_the_worst_claim_gives_the_status(claims: Claims, expected: str) -> None
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(-1, "none"), (0, "none"), (1, "none"), (2, "affirming"), (31, "affirming"), (32, "warning"), (95, "warning"),
-     (96, "contraindicated"), (127, "contraindicated")],
+    [(-1, "none"), (0, "none"), (1, "none"), (2, "affirming"), (31, "affirming"), (32, "warning"),
+     (95, "warning"), (96, "contraindicated"), (127, "contraindicated")],
 )  # fmt: skip
 def test_the_tiers_of_ar4si(value: int, expected: str) -> None:
     assert status({"hardware": value, "configuration": 0}) == expected
@@ -158,7 +162,14 @@ def test_a_token_is_verified_with_our_key_not_the_one_it_brings(refused) -> None
 
 def test_a_token_of_another_issuer_with_our_key_is_refused(refused) -> None:
     header, members = parts(issue())
-    for change in ({"iss": "someone"}, {"iss": None}, {"iat": "1"}, {"exp": None}, {"exp": True}, {"iat": 1.5}):
+    for change in (
+        {"iss": "someone"},
+        {"iss": None},
+        {"iat": "1"},
+        {"exp": None},
+        {"exp": True},
+        {"iat": 1.5},
+    ):
         with refused("token-invalid"):
             ISSUER.verify(resigned(ISSUER, header, {**members, **change}), NOW)
 
@@ -172,7 +183,9 @@ def test_no_other_algorithm_is_accepted(refused) -> None:
             ISSUER.verify(spelled({**header, "alg": algorithm}, members, ""), NOW)
 
 
-@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "\u00e9.b.c", "x" * (ear.MAX_TOKEN + 1), "a.b.c.d.e"])
+@pytest.mark.parametrize(
+    "token", ["", ".", "..", "a.b.c", "\u00e9.b.c", "x" * (ear.MAX_TOKEN + 1), "a.b.c.d.e"]
+)
 def test_what_is_no_token_is_refused(refused, token: str) -> None:
     with refused("token-invalid"):
         ISSUER.verify(token, NOW)

@@ -48,7 +48,11 @@ def test_the_header_is_byte_exact() -> None:
     x, y = (teekey.coordinates(ephemeral)[name] for name in "xy")
     document = jwe.seal(KEY.public_key(), b"key", rng=lambda size: b"\x05" * size)
     assert header(document) == (
-        '{"alg":"ECDH-ES+A256KW","enc":"A256GCM","epk":{"crv":"P-256","kty":"EC","x":"' + x + '","y":"' + y + '"}}'
+        '{"alg":"ECDH-ES+A256KW","enc":"A256GCM","epk":{"crv":"P-256","kty":"EC","x":"'
+        + x
+        + '","y":"'
+        + y
+        + '"}}'
     )
     assert list(json.loads(document)) == list(MEMBERS)
 
@@ -63,13 +67,18 @@ def test_joserfc_opens_ours() -> None:
         algorithms = [json.loads(header(document))["alg"], "A256GCM"]
         opened = jose.decrypt_json(json.loads(document), theirs, algorithms=algorithms)
         assert opened.plaintext == b"a model key"
-        assert jose.decrypt_compact(compact(document), theirs, algorithms=algorithms).plaintext == b"a model key"
+        assert (
+            jose.decrypt_compact(compact(document), theirs, algorithms=algorithms).plaintext == b"a model key"
+        )
 
 
 def test_we_open_what_joserfc_seals() -> None:
     public = ECKey.import_key({k: v for k, v in teekey.to_jwk(KEY.public_key()).items() if k != "alg"})
     sealed = jose.encrypt_compact(
-        {"alg": "ECDH-ES+A256KW", "enc": "A256GCM"}, b"theirs", public, algorithms=["ECDH-ES+A256KW", "A256GCM"]
+        {"alg": "ECDH-ES+A256KW", "enc": "A256GCM"},
+        b"theirs",
+        public,
+        algorithms=["ECDH-ES+A256KW", "A256GCM"],
     )
     document = json.dumps(dict(zip(MEMBERS, sealed.split("."), strict=True))).encode()
     assert jwe.open_sealed(KEY, document) == b"theirs"

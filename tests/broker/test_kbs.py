@@ -1,4 +1,4 @@
-"""The broker without HTTP: sessions and decisions together, nothing kept between requests, everything logged."""
+"""The broker without HTTP: sessions and decisions, nothing kept between requests, all logged."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def test_a_release_is_logged_with_what_was_released_to_whom(rig) -> None:
     worker.fetch(KEY)
     worker.fetch(MODEL)
     attested, service_key, model = list(admin.log_entries(rig.store))[-3:]
-    assert [entry["event"] for entry in (attested, service_key, model)] == ["attested", "released", "released"]
+    assert [entry["event"] for entry in (attested, service_key, model)] == [
+        "attested",
+        "released",
+        "released",
+    ]
     for entry in (attested, service_key, model):
         assert entry["recipient"] == worker.recipient
         assert entry["measurement"] == worker.measurement.hex()
@@ -117,7 +121,9 @@ def test_the_log_holds_no_secret(rig, refused) -> None:
         ({"release_policy": "sha256:" + "0" * 64}, {}, "init-data-policy"),
     ],
 )
-def test_a_refused_attestation(rig, refused, attester: dict[str, Any], answer: dict[str, Any], code: str) -> None:
+def test_a_refused_attestation(
+    rig, refused, attester: dict[str, Any], answer: dict[str, Any], code: str
+) -> None:
     worker = rig.attester(**attester)
     with refused(code):
         worker.attest(**answer)
@@ -193,7 +199,9 @@ def test_a_body_that_is_no_attestation_ends_the_session_too(rig, refused) -> Non
 def test_a_quote_of_another_kind_than_the_session_announced(rig, refused) -> None:
     sgx, tdx = rig.attester(EvidenceKind.SGX), rig.attester(EvidenceKind.TDX)
     sgx.challenge()
-    body = json.loads(messages.attest_body(sgx.nonce, sgx.jwk, tdx.quote(messages.report_data(sgx.nonce, sgx.jwk))))
+    body = json.loads(
+        messages.attest_body(sgx.nonce, sgx.jwk, tdx.quote(messages.report_data(sgx.nonce, sgx.jwk)))
+    )
     del body["tee-evidence"]["primary_evidence"]["cc_eventlog"]
     with refused("evidence-malformed"):
         rig.broker.attest(sgx.session, json.dumps(body).encode())
@@ -318,6 +326,9 @@ def test_a_token_without_a_session_in_it(rig, refused) -> None:
         rig.broker.resource(None, token, KEY)
     with refused("token-invalid"):
         rig.broker.resource(worker.session, token, KEY)
+    token = claims(decision.claims, runtime_data={}, token_id=5, policy_id="", now=int(rig.clock()))
+    with refused("token-invalid"):
+        rig.broker.resource(None, token, KEY)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +422,9 @@ def test_rotation_is_seen_at_the_next_request(rig) -> None:
 
 def test_a_beacon_is_fresh_and_signed(rig) -> None:
     admin.rotate(rig.store, "pictures")
-    first, second = (SignedBeacon.parse(rig.broker.beacon("pictures")).verify(rig.broker_key) for _ in range(2))
+    first, second = (
+        SignedBeacon.parse(rig.broker.beacon("pictures")).verify(rig.broker_key) for _ in range(2)
+    )
     assert (first.service, first.epoch, first.time) == ("pictures", 2, int(rig.clock()))
     assert first.nonce != second.nonce
 
@@ -459,7 +472,7 @@ def test_eight_threads_attest_and_fetch(rig) -> None:
                 recipients.add(worker.recipient)
                 open_service_key(worker.fetch(KEY), rig.broker_key, worker.recipient, "pictures")
                 assert open_model_key(worker.fetch(MODEL), rig.broker_key, worker.recipient, MODEL)
-        except BaseException as error:  # noqa: BLE001 -- told to the test's thread
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]

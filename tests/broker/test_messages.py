@@ -32,7 +32,9 @@ def test_the_vector_of_trustees_own_canonical_json() -> None:
 
 def test_report_data_is_sha384_of_the_three_members_zero_padded() -> None:
     text = (
-        '{"additional-evidence":"","nonce":"' + NONCE + '","tee-pubkey":{"alg":"ECDH-ES+A256KW","crv":"P-256",'
+        '{"additional-evidence":"","nonce":"'
+        + NONCE
+        + '","tee-pubkey":{"alg":"ECDH-ES+A256KW","crv":"P-256",'
         '"kty":"EC","x":"' + "a" * 43 + '","y":"' + "b" * 43 + '"}}'
     )
     assert messages.report_data(NONCE, JWK) == hashlib.sha384(text.encode()).digest() + bytes(16)
@@ -115,7 +117,9 @@ def test_tdx_evidence_has_an_event_log_member() -> None:
     assert primary == {"quote": base64.b64encode(b"quote").decode(), "cc_eventlog": None}
 
 
-@pytest.mark.parametrize("evidence", [SGX, TDX, Evidence(EvidenceKind.SGX, b""), Evidence(EvidenceKind.TDX, b"q")])
+@pytest.mark.parametrize(
+    "evidence", [SGX, TDX, Evidence(EvidenceKind.SGX, b""), Evidence(EvidenceKind.TDX, b"q")]
+)
 def test_an_attestation_reads_back(evidence: Evidence) -> None:
     read = messages.parse_attest(messages.attest_body(NONCE, JWK, evidence), evidence.kind)
     assert read.evidence == evidence

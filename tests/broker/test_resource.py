@@ -69,7 +69,22 @@ def test_a_long_path_is_refused_unread(refused) -> None:
 
 def test_mutants_are_names_or_refused(survey) -> None:
     rng = random.Random(1)
-    pieces = ["a", "..", ".", "/", "//", "kbs:///", "%2e", "\x00", "é", " ", "c" * 64, "model", "service-key", "\ud800"]
+    pieces = [
+        "a",
+        "..",
+        ".",
+        "/",
+        "//",
+        "kbs:///",
+        "%2e",
+        "\x00",
+        "é",
+        " ",
+        "c" * 64,
+        "model",
+        "service-key",
+        "\ud800",
+    ]
     texts = ["".join(rng.choices(pieces, k=rng.randrange(8))) for _ in range(10_000)]
     good = list("default/model/lite0")
     for _ in range(10_000):

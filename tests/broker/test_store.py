@@ -110,9 +110,13 @@ def test_a_store_in_a_place_that_cannot_be_is_refused(tmp_path: Path, refused) -
 
 
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
-    with pytest.raises(RuntimeError, match="on purpose"), store.write() as db:
-        db.execute("INSERT INTO secrets VALUES ('x', x'00')")
-        raise RuntimeError("on purpose")
+    def fail() -> None:
+        with store.write() as db:
+            db.execute("INSERT INTO secrets VALUES ('x', x'00')")
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
     with store.read() as db:
         assert db.execute("SELECT count(*) FROM secrets WHERE name = 'x'").fetchone() == (0,)
 
@@ -134,8 +138,8 @@ def test_two_stores_on_one_folder_see_each_other(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_held_too_long_is_told(tmp_path: Path, refused, monkeypatch) -> None:
     monkeypatch.setattr(store_module, "_BUSY_SECONDS", 0.05)
-    with Store.open(tmp_path) as one, Store.open(tmp_path) as two, one.write():
-        with refused("store-busy"), two.write():
+    with Store.open(tmp_path) as one, Store.open(tmp_path) as two:  # noqa: SIM117 -- closed after the refusal
+        with one.write(), refused("store-busy"), two.write():
             raise AssertionError
     with Store.open(tmp_path) as free, free.write() as db:
         assert db.in_transaction
@@ -179,9 +183,7 @@ def _open_in_child(folder: str, results) -> None:
 def test_processes_that_make_a_store_at_once_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    children = [
-        context.Process(target=_open_in_child, args=(str(tmp_path / "s"), results)) for _ in range(3)
-    ]
+    children = [context.Process(target=_open_in_child, args=(str(tmp_path / "s"), results)) for _ in range(3)]
     for child in children:
         child.start()
     keys = {results.get(timeout=60) for _ in children}
@@ -193,7 +195,10 @@ def test_processes_that_make_a_store_at_once_agree(tmp_path: Path) -> None:
 
 def test_the_database_tells_no_key(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        signing, other = store.signing_key.raw(), store.secret("x", lambda: b"plain secret of 32 bytes length!")
+        signing, other = (
+            store.signing_key.raw(),
+            store.secret("x", lambda: b"plain secret of 32 bytes length!"),
+        )
         store.checkpoint()
         files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
         root = (tmp_path / "root.key").read_bytes()

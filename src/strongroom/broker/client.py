@@ -206,7 +206,12 @@ class KbsClient:
         try:
             self._connection.request(method, path, body, dict(headers))
             response = self._connection.getresponse()
-            return response, response.read(MAX_ANSWER + 1)
+            data = response.read(MAX_ANSWER + 1)
+            if len(data) > MAX_ANSWER:
+                self._connection.close()  # the rest is not wanted
+            elif response.length:  # `read` with a bound does not tell of an answer that was cut short
+                raise http.client.IncompleteRead(data, response.length)
+            return response, data
         except (http.client.HTTPException, OSError) as error:
             self._connection.close()
             # A server may close an idle connection at any time. All three steps may be sent again: a
@@ -255,4 +260,6 @@ def _refusal(status: int, data: bytes) -> StrongroomError:
     shown = "".join(c for c in detail[:_MAX_DETAIL] if " " <= c <= "~") if isinstance(detail, str) else ""
     code = members.get("code")
     kind = registered().get(code) if isinstance(code, str) else None
+    if kind is not None:  # the error says title and code itself
+        shown = shown.removesuffix(f" [{kind.code}]").removeprefix(kind.title.rstrip(".")).removeprefix(": ")
     return BrokerError(kind or BROKER_REFUSED, shown, found=f"HTTP {status}")

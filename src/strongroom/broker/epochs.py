@@ -170,7 +170,7 @@ def delete_expired(store: Store, now: int) -> list[tuple[str, int]]:
             log.append(db, store.signing_key, time=now, event=Event.EPOCH_DELETED, facts=facts)
         known = {store.epoch_key_path(name) for (name,) in db.execute("SELECT key_file FROM epochs")}
         # Listed under the write lock: no other process is between making a file and committing its row.
-        doomed = [path for path in (store.folder / "epochs").iterdir() if path not in known]
+        doomed = [path for path in store.epoch_key_files() if path not in known]
     for path in doomed:
         keyfile.destroy(path, rng=store.rng)
     store.checkpoint()

@@ -69,7 +69,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(_maintain(served, sleep, maintenance_seconds))
+        task = asyncio.create_task(_maintain(served, sleep, maintenance_seconds), name="maintenance")
         try:
             yield
         finally:
@@ -78,7 +78,7 @@ def create_app(
                 await task
 
     endpoints = _Endpoints(served)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(AUTH_PATH, endpoints.auth, methods=["POST"]),
             Route(ATTEST_PATH, endpoints.attest, methods=["POST"]),
@@ -90,6 +90,8 @@ def create_app(
         exception_handlers={HTTPException: _not_found, StrongroomError: _problem},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a path that names no resource is refused, not corrected
+    return app
 
 
 class _Endpoints:
@@ -163,7 +165,7 @@ async def _maintain(broker: KeyBroker, sleep: Callable[[float], Awaitable[Any]],
     while True:
         try:
             await run_in_threadpool(broker.maintain)
-        except StrongroomError as error:
+        except Exception as error:  # whatever it is: keys must still be deleted when their time comes
             _logger.warning("maintenance failed and will be tried again: %s", error)
         await sleep(seconds)
 

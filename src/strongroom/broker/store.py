@@ -186,6 +186,17 @@ class Store:
         """Where the wrapping key of an epoch lies."""
         return self.folder / "epochs" / f"{key_file}.key"
 
+    def epoch_key_files(self) -> list[Path]:
+        """All files beside the epochs' wrapping keys, also what a killed process left behind.
+
+        Raises:
+            BrokerError: `store-unusable`.
+        """
+        try:
+            return list((self.folder / "epochs").iterdir())
+        except OSError as error:
+            raise BrokerError(STORE_UNUSABLE, f"epochs: {error.strerror}") from error
+
     def checkpoint(self) -> bool:
         """Move the write-ahead log into the database and truncate it, so that nothing deleted stays in it.
 
