@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 from strongroom.attestation.keyset import KeysetModel
@@ -136,7 +136,7 @@ async def _serve(
             max_deliveries=settings.max_deliveries,
             max_body=settings.max_body,
         )
-        stack.push_async_callback(queue.aclose)
+        stack.push_async_callback(_give_back, queue)
         await queue.start()
         core = Core(
             lambda: held.keys.gateway,
@@ -183,6 +183,12 @@ async def _serve(
         for task in beside:
             if task.done():
                 task.result()
+
+
+async def _give_back(queue: WorkQueue) -> None:
+    """Leave to others what was not answered."""
+    with suppress(asyncio.CancelledError):  # of a fetch that was stopped while it was still connecting
+        await queue.aclose()
 
 
 async def _metrics(service: Service, every: float, journal: Journal) -> None:

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from strongroom.codec.oip import InferRequest
+from strongroom.crypto.ohttp import Gateway
+from strongroom.errors import ModelError
+from strongroom.worker.core import Task
+from strongroom.worker.dispatch import Dispatcher
+from strongroom.worker.inference import Inference, ServedModel
+
+
+@dataclass
+class Seen:
+    """What a dispatcher has told."""
+
+    started: list[tuple[Task, int]] = field(default_factory=list)
+    outcomes: list[tuple[Task, Any]] = field(default_factory=list)
+    expired: list[Task] = field(default_factory=list)
+    now: int = 0
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def _dispatcher(seen: Seen, *models: ServedModel) -> Dispatcher:
+    return Dispatcher(
+        asyncio.get_running_loop(),
+        models,
+        starting=lambda task, shared_by: seen.started.append((task, shared_by)),
+        outcome=lambda task, result: seen.outcomes.append((task, result)),
+        expired=seen.expired.append,
+        now_ms=lambda: seen.now,
+    )
+
+
+def _task(kit: Any, model: ServedModel, *values: float, deadline: int = 1000) -> Task:
+    key = kit.gateway_key()
+    inference = Inference(model, InferRequest((kit.x(*values),)))
+    inference.prepare()
+    sealed = kit.Sealer(key.config).infer("double", kit.x(*values))
+    opened = Gateway([key]).open_request(sealed.data)
+    return Task(inference, deadline, opened, 0.0)
+
+
+async def _turn() -> None:
+    """Let the loop handle what was called back."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_outcomes_come_back_on_the_loops_thread(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=2)
+    dispatcher = _dispatcher(seen, model)
+    task = _task(kit, model, 1, 2, 3, 4)
+    dispatcher.add(task)
+    assert seen.started == [(task, 1)]
+    thread = threading.Thread(target=model.runtime.run)
+    thread.start()
+    thread.join()
+    assert seen.outcomes == []
+    await _turn()
+    [(ended, outputs)] = seen.outcomes
+    assert ended is task
+    assert outputs["y"].tolist() == [[2, 4, 6, 8]]
+
+
+async def test_a_runtime_may_answer_before_submit_returns(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1)
+    model.runtime.immediate = True
+    dispatcher = _dispatcher(seen, model)
+    for number in range(5):
+        dispatcher.add(_task(kit, model, *[number] * 4))
+    for _ in range(5):
+        await _turn()
+    assert [outputs["y"][0, 0] for _, outputs in seen.outcomes] == [0, 2, 4, 6, 8]
+
+
+async def test_a_free_slot_is_filled_before_the_answer_is_given(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1)
+    dispatcher = _dispatcher(seen, model)
+    order: list[str] = []
+    submit = model.runtime.submit
+    model.runtime.submit = lambda *args: (order.append("submit"), submit(*args))
+    dispatcher._outcome = lambda *_: order.append("outcome")
+    for _ in range(2):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    assert dispatcher.waiting == 1
+    model.runtime.run()
+    await _turn()
+    assert order == ["submit", "submit", "outcome"]
+    assert dispatcher.waiting == 0
+
+
+async def test_an_expired_task_takes_no_slot(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1)
+    dispatcher = _dispatcher(seen, model)
+    seen.now = 500
+    task = _task(kit, model, 1, 2, 3, 4, deadline=500)
+    dispatcher.add(task)
+    assert seen.expired == [task]
+    assert seen.started == []
+
+
+async def test_inputs_that_cannot_be_joined_are_computed_alone(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1, max_batch=4)
+    dispatcher = _dispatcher(seen, model)
+    tasks = [_task(kit, model, *[number] * 4) for number in range(3)]
+    for task in tasks:
+        task.inference.signature = "same"
+    dispatcher.add(tasks[0])
+    tasks[2].inference.inputs["x"] = np.zeros((1, 5), np.float32)
+    dispatcher.add(tasks[1])
+    dispatcher.add(tasks[2])
+    for _ in range(6):
+        model.runtime.run()
+        await _turn()
+    assert [task for task, _ in seen.outcomes] == tasks
+    assert seen.outcomes[1][1]["y"].tolist() == [[2, 2, 2, 2]]
+
+
+async def test_an_output_that_cannot_be_split_is_computed_alone(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1, max_batch=4)
+    dispatcher = _dispatcher(seen, model)
+
+    def submit(inputs: Any, done: Any) -> None:
+        rows = len(inputs["x"])
+        model.runtime.sizes.append(rows)
+        done({"y": np.float32(rows)}, None)
+
+    model.runtime.submit = submit
+    for number in range(3):
+        dispatcher.add(_task(kit, model, *[number] * 4))
+    for _ in range(8):
+        await _turn()
+    assert model.runtime.sizes == [1, 2, 1, 1]
+    assert [outputs["y"] for _, outputs in seen.outcomes] == [1, 1, 1]
+
+
+async def test_a_task_that_fails_alone_fails_for_good(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1)
+    model.runtime.immediate = True
+    dispatcher = _dispatcher(seen, model)
+    dispatcher.add(_task(kit, model, float("nan"), 0, 0, 0))
+    await _turn()
+    [(_, error)] = seen.outcomes
+    assert isinstance(error, ModelError)
+    assert error.code == "inference-failed"
+
+
+async def test_models_do_not_share_slots(seen: Seen, kit: Any) -> None:
+    first, second = kit.memory_model(slots=1), kit.memory_model(kit.memory_manifest("other"), slots=1)
+    dispatcher = _dispatcher(seen, first, second)
+    for model in (first, first, second):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    assert [len(model.runtime.waiting) for model in (first, second)] == [1, 1]
+    assert dispatcher.waiting == 1
