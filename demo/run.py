@@ -276,4 +276,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except strongroom.StrongroomError as error:
+        sys.exit(f"{error}\n{error.remedy}")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from typing import Final
 
 import httpx
 
+from strongroom.attestation.beacon import Beacon
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.measurement import Measurement
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.serving import EvidenceList
 from strongroom.broker import admin
 from strongroom.broker.registry import ModelRecord
 from strongroom.broker.store import Store
@@ -38,6 +41,7 @@ from strongroom.config import (
 )
 from strongroom.engines.errors import ALREADY_RUNNING, MODEL_KEY_UNKNOWN, PORT_TAKEN, EngineError
 from strongroom.engines.supervisor import Part
+from strongroom.errors import StrongroomError
 from strongroom.queue.client import Client
 from strongroom.queue.connect import connect
 from strongroom.queue.valkey import Durability, EmbeddedValkey
@@ -209,7 +213,7 @@ def _parts(
         Part("queue", embedded.command(), _Answers(config.queue.url)),
         Part("broker", strongroom("broker"), _Serves(f"{config.broker.url}/healthz")),
         *workers,
-        Part("frontend", strongroom("frontend"), _Serves(f"{options.url}/v2/health/ready")),
+        Part("frontend", strongroom("frontend"), _HasFreshWorker(options.url, int(time.time()))),
     )
 
 
@@ -232,14 +236,32 @@ class _Serves:
 
 
 @dataclass(frozen=True, slots=True)
+class _HasFreshWorker:
+    """Whether the front end serves evidence that a worker has made since a point in time.
+
+    The queue outlives a service, and with it what the workers of an earlier run have published.
+    """
+
+    url: str
+    since: int
+
+    async def __call__(self) -> bool:
+        with suppress(httpx.TransportError, StrongroomError):
+            async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
+                answer = await client.get(f"{self.url}/strongroom/v1/evidence")
+            if answer.status_code == 200:
+                beacons = [worker.beacon for worker in EvidenceList.parse(answer.content).workers]
+                return any(b is not None and Beacon.parse(b.payload).time >= self.since for b in beacons)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class _Answers:
     """Whether a queue server answers."""
 
     url: str
 
     async def __call__(self) -> bool:
-        from strongroom.errors import StrongroomError
-
         client: Client = connect(self.url, timeout=1.0)
         try:
             await client.execute("PING")
