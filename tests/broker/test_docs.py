@@ -1,0 +1,81 @@
+"""The reference of the broker says what the code does: its examples, its codes, its bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from strongroom.broker import errors, jwe, log, messages, release, teekey
+from strongroom.broker.log import Event, LogHead
+from strongroom.broker.release_forms import MAX_EPOCHS
+from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS
+from strongroom.codec import b64, jcs
+from strongroom.crypto.sign import SigningKey
+from strongroom.errors import ErrorCode
+
+EXAMPLE = re.compile(r"<!-- example: ([a-z-]+) -->\n```[a-z]*\n(.*?)\n```\n", re.DOTALL)
+BROKER = SigningKey.from_raw(b"\x01" * 32)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (Path(__file__).resolve().parents[2] / "docs" / "reference" / "broker.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def examples(text: str) -> dict[str, str]:
+    return dict(EXAMPLE.findall(text))
+
+
+def test_the_report_data(examples: dict[str, str]) -> None:
+    key = json.loads(examples["tee-pubkey"])
+    assert jcs.canonical(key).decode() == examples["tee-pubkey"]
+    assert teekey.to_jwk(teekey.generate(lambda size: b"\x05" * size).public_key()) == key
+    assert messages.report_data(examples["nonce"], key).hex() == examples["report-data"]
+
+
+def test_the_model_key(examples: dict[str, str]) -> None:
+    recipient = teekey.thumbprint(teekey.parse_jwk(json.loads(examples["tee-pubkey"])))
+    payload = examples["model-key"].encode()
+    envelope = jcs.canonical(
+        {"payload": b64.encode_url(payload), "signature": examples["model-key-signature"]}
+    )
+    key = release.open_model_key(envelope, BROKER.verifying_key, recipient, "default/model/lite0")
+    assert release.seal_release(release.model_document(recipient, key), BROKER) == envelope
+    jwe_document = jwe.seal(teekey.parse_jwk(json.loads(examples["tee-pubkey"])), envelope)
+    assert jwe.open_sealed(teekey.generate(lambda size: b"\x05" * size), jwe_document) == envelope
+
+
+def test_the_log(examples: dict[str, str]) -> None:
+    entry = examples["log-entry"].encode()
+    assert jcs.canonical(json.loads(entry)) == entry
+    assert json.loads(entry)["type"] == log.ENTRY_TYPE
+    assert hashlib.sha256(entry).hexdigest() == examples["log-digest"]
+    assert LogHead(1, examples["log-digest"]).payload().decode() == examples["log-head"]
+
+
+def test_every_code_and_event_is_listed(text: str) -> None:
+    for kind in vars(errors).values():
+        if isinstance(kind, ErrorCode):
+            assert f"`{kind.code}`" in text, kind.code
+    for event in Event:
+        assert f"`{event}`" in text
+
+
+def test_every_member_of_a_document_is_listed(text: str) -> None:
+    for form in (release.ModelDocumentForm, release.ServiceDocumentForm, release.EpochForm, release.KeyForm):
+        for name in form.__struct_fields__:
+            assert f"`{name}`" in text, name
+
+
+def test_the_bounds(text: str) -> None:
+    assert f"at most {messages.MAX_AUTH // 1024} KiB" in text
+    assert f"at most {messages.MAX_ATTEST // 1024**2} MiB" in text
+    assert f"at most {release.MAX_ENVELOPE // 1024} KiB" in text
+    assert f"at most {DEFAULT_LIMIT:,}" in text
+    assert f"lives for {DEFAULT_SECONDS // 60} minutes" in text
+    assert f"At most {MAX_EPOCHS} epochs" in text
