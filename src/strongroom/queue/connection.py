@@ -52,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = hiredis.Reader(
             protocolError=ServerReplyError, replyError=ServerReplyError, notEnoughData=_NOTHING
         )
-        self._buffer = bytearray(_RECEIVE)
+        self._buffer = memoryview(bytearray(_RECEIVE))  # asyncio's TLS slices it, which must not copy
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._waiting: deque[_Waiting] = deque()
@@ -101,7 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- the loop's interface
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- the loop's interface
         """Called by the loop."""
         return self._buffer
 
