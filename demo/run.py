@@ -202,9 +202,7 @@ def what_they_saw(up: subprocess.Popen[str], batch: Sequence[Picture]) -> bool:
     for row in range(0, 48, 16):
         console.print(f"     {row:04x}  {entry[row : row + 16].hex(' ')}")
     console.print("     (key id, HPKE suite, encapsulated key; then ciphertext)")
-    forms: dict[str, bytes] = {}
-    for picture in batch:
-        forms |= {f"{picture.path.name} {form}": data for form, data in byte_forms(picture.canary).items()}
+    forms = {f"{picture.path.name}, raw": picture.canary for picture in batch} | byte_forms(batch[0].canary)
     untrusted = {pid: line for pid, line in descendants(up.pid).items() if "strongroom.worker" not in line}
     sightings: list[Sighting] = []
     for pid, line in untrusted.items():
