@@ -6,15 +6,18 @@ import os
 import shutil
 import sys
 import sysconfig
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 import strongroom
+from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.measurement import measure
 from strongroom.attestation.start_plan import ENTRY, FLAGS
 from strongroom.engines import import_roots
 from strongroom.engines.import_roots import base_interpreter, default_roots, measure_default
+from strongroom.engines.launcher import Launcher
 
 PACKAGE = Path(strongroom.__file__).parent
 
@@ -72,6 +75,53 @@ def test_the_package_measures_the_same_copied_and_linked(tmp_path: Path) -> None
     with (copy / "strongroom" / "worker" / "__init__.py").open("a") as file:
         file.write("# one more line\n")
     assert measure(base_interpreter(), [copy]).sha256 not in results
+
+
+LOADS = """
+import os, sys
+
+def main():
+    import hiredis, msgspec, numpy, openvino, pyrage, rfc8785, PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin
+    import strongroom.worker.serve
+    openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    with open("/proc/self/maps") as maps:
+        files += ["/" + line.partition("/")[2].rstrip() for line in maps if " r-xp " in line and "/" in line]
+    with os.fdopen(int(sys.argv[1])) as pipe, open(pipe.read(), "w") as out:
+        out.write("\\n".join(filter(None, files)))
+    return 9 if "openvino_telemetry" in sys.modules else 0
+"""
+
+
+class NoBackend:
+    """Never asked."""
+
+    def quote(self, report_data: bytes) -> Evidence:
+        raise AssertionError(report_data)
+
+
+@pytest.mark.slow
+def test_all_that_a_real_worker_loads_is_measured(tmp_path: Path) -> None:
+    """The kernel and the interpreter are the judges: mapped code and loaded modules, by path."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "loads.py").write_text(LOADS)
+    measurement = measure(base_interpreter(), [root, *default_roots()], entry="loads:main")
+    out = tmp_path / "out"
+    status = Launcher(measurement, NoBackend(), str(out).encode()).start().wait(60)
+    assert status == 0  # and not 9: nothing in an enclave may phone home
+    places = dict(zip(("root.0", "root.1", "root.2"), measurement.path.roots, strict=False))
+    places["standard.0"] = measurement.path.standard[0]
+    known = {os.path.realpath(measurement.path.interpreter)}
+    for name in measurement.digests:
+        label, _, rest = name.partition("/")
+        known |= {os.path.realpath(places[label] / rest)} if label in places else set()
+    contents = set(measurement.digests.values())
+    loaded = {os.path.realpath(line) for line in out.read_text().splitlines()}
+    unknown = [path for path in loaded - known if sha256(Path(path).read_bytes()).hexdigest() not in contents]
+    assert len(loaded) > 500
+    assert any("libopenvino_intel_cpu_plugin" in path for path in loaded)
+    assert unknown == []
 
 
 @pytest.mark.slow
