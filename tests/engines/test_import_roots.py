@@ -81,7 +81,8 @@ LOADS = """
 import os, sys
 
 def main():
-    import hiredis, msgspec, numpy, openvino, pyrage, rfc8785, PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin
+    import hiredis, msgspec, numpy, openvino, pyrage, rfc8785
+    import PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin
     import strongroom.worker.serve
     openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
