@@ -326,9 +326,11 @@ class Loopback:
     """A real server on a loopback port, in a thread of its own."""
 
     def __init__(self, app: Any) -> None:
-        self._socket = socket.create_server(
-            ("127.0.0.1", 0)
-        )  # listens: who connects early waits for the server
+        # With the protocol named, or asyncio would leave Nagle's algorithm on; listening before the server
+        # runs, so that a client which is early waits for it.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen()
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1
