@@ -121,13 +121,13 @@ class Intake:
 
     async def let_go(self, idle_ms: int) -> None:
         """Make all that is this worker's look silent for so long, for others to claim at once."""
+        self.held.clear()
         if self._reading is not None:
             await asyncio.wait([self._reading])
             self._reading.exception()
             self._reading = None
         own = [pending.id async for pending in self._pending((self._terms.consumer,), 0)]
         await self.set_idle(own, idle_ms)
-        self.held.clear()
 
     async def _claim(
         self, consumer: tuple[str, ...], count: int, idle_ms: int
