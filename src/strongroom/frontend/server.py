@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from strongroom.attestation.policy import Policy
 from strongroom.config import Config, split_listen
@@ -87,6 +88,7 @@ def _server(config: Config, app: FrontendApp, exchange: Exchange) -> _DrainingSe
         asgi,
         host=host,
         port=port,
+        http="httptools",
         lifespan="off",
         access_log=False,
         log_config=None,
@@ -102,5 +104,5 @@ def _server(config: Config, app: FrontendApp, exchange: Exchange) -> _DrainingSe
 
 def run(config: Config) -> None:
     """Serve in this process until it is told to stop."""
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(config))
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config))
