@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import typer
 
@@ -44,6 +46,8 @@ def _root(
 
 def run() -> int:
     """Run the command line; returns the exit code."""
+    # `import openvino` would import its converter, which reports its use over the network.
+    sys.modules.setdefault("openvino.tools", None)  # type: ignore[arg-type]  # None forbids the import
     try:
         result = app(standalone_mode=False)
     except StrongroomError as error:
