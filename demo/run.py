@@ -28,7 +28,7 @@ import strongroom
 from strongroom.engines.canary import Sighting, byte_forms, descendants, search_files, search_process
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / ".demo"
+WORK = Path(os.environ.get("STRONGROOM_DEMO", ROOT / ".demo"))
 HOME = WORK / "home"
 MODEL = "lite0"
 CANARY_BYTES = 96
