@@ -278,6 +278,30 @@ class TestLogin:
             await admin.execute("ACL", "SETUSER", "me", "-get")
             assert await code(client.execute("GET", "k")) == "queue-denied"
 
+    async def test_a_user_limited_to_one_service_can_do_all_that_it_needs(
+        self, own_bench: Any, record: Any, reply: Any
+    ) -> None:
+        keys = f"~{{strongroom:{own_bench.service}:*"
+        async with connect(own_bench.url) as admin:
+            rules = ("on", ">pw", keys, "+@all", "-@admin", "-@dangerous")
+            await admin.execute("ACL", "SETUSER", "me", *rules)
+        client = own_bench.client(own_bench.url.replace("unix://", "unix://me:pw@"))
+        requests, worker = own_bench.requests(client), await own_bench.work(client=client)
+        await worker.publish("evidence", "w0", b"{}", 10)
+        assert await requests.documents("evidence") == {"w0": b"{}"}
+        await requests.submit(record("a"))
+        await client.execute("XADD", own_bench.stream, "*", "no", "record")
+        [delivery] = await worker.take(4, 1000)
+        assert await worker.touch() == [True]
+        assert await worker.claim_stale() == []
+        assert await worker.answer([(delivery, reply("a"))]) == [True]
+        assert worker.buried == 1
+        assert (await anext(own_bench.replies(client=client))).id == "a"
+        assert await requests.depth() == 0
+        other = client.execute("GET", "{strongroom:another:0}:requests")
+        assert await code(other) == "queue-denied"
+        assert await code(client.execute("FLUSHALL")) == "queue-denied"
+
     async def test_a_database_that_is_not_there(self, own_bench: Any) -> None:
         async with connect(own_bench.url + "?db=1") as client:
             assert await code(client.execute("PING")) == "queue-refused"

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from strongroom.errors import QueueError
+from strongroom.queue.connect import connect
+from strongroom.queue.consumer import WorkQueue
 from strongroom.queue.intake import _PAGE
 
 
@@ -258,6 +261,19 @@ class TestJunk:
         assert await worker.take(64, 50) == []
         assert worker.buried == 0
         assert any("cannot be buried" in each.message for each in caplog.records)
+
+    async def test_nonsense_in_answer_to_a_burial_is_no_burial(self, scripted: Any, folder: Any) -> None:
+        answers = (
+            b"*1\r\n*4\r\n$3\r\n1-0\r\n$1\r\nw\r\n:0\r\n:1\r\n",
+            b"*1\r\n*2\r\n$3\r\n1-0\r\n*1\r\n$1\r\nx\r\n",
+            b"@",
+        )
+        async with scripted(folder / "s", b"+PONG\r\n", *answers) as url, connect(url, timeout=0.2) as client:
+            worker = WorkQueue(client, "s", 0, "w0")
+            with pytest.raises(QueueError, match="queue-protocol"):
+                await worker.claim_stale()
+            assert (worker.buried, worker.held) == (0, 0)
+            await worker.aclose()
 
     async def test_a_burial_that_fails_on_the_way_is_repeated(
         self, bench: Any, record: Any, wire: Any

@@ -88,12 +88,6 @@ class Client:
         self._connection: Connection | None = None
         self._opening: asyncio.Task[Connection] | None = None
         self._closed = False
-        self._generation = 0
-
-    @property
-    def generation(self) -> int:
-        """How often this client has connected; a new number means that replies may have been lost."""
-        return self._generation
 
     @property
     def connected(self) -> bool:
@@ -184,7 +178,6 @@ class Client:
         self._opening = None
         if not task.cancelled() and task.exception() is None:
             self._connection = task.result()
-            self._generation += 1
 
     async def _open(self) -> Connection:
         connection = Connection(asyncio.get_running_loop())
