@@ -158,12 +158,13 @@ class _Machine:
     def memo_get(self, layout: str) -> None:
         self.push(self._memo[self._number(layout)])
 
-    def tuple_of(self, size: int) -> None:
-        parts = self._stack[-size:] if size else []
-        if len(parts) != size or any(part is _MARK for part in parts):
-            raise invalid("a tuple lacks its parts")
-        del self._stack[len(self._stack) - size :]
-        self.push(tuple(parts))
+    def last(self, size: int) -> list[Any]:
+        start = len(self._stack) - size
+        if start < 0:
+            raise invalid("the stack is empty")
+        parts = self._stack[start:]
+        del self._stack[start:]
+        return parts
 
     def since_mark(self) -> list[Any]:
         for index in range(len(self._stack) - 1, -1, -1):
@@ -172,10 +173,6 @@ class _Machine:
                 del self._stack[index:]
                 return parts
         raise invalid("a mark is missing")
-
-    def last_two(self) -> list[Any]:
-        value, key = self._stack.pop(), self._stack.pop()
-        return [key, value]
 
     def extend(self, parts: list[Any]) -> None:
         target = self._stack[-1]
@@ -243,16 +240,17 @@ _ACTIONS: Final[dict[int, Callable[[_Machine], None]]] = {
     ord("r"): lambda m: m.memo_put("<I"),
     ord("h"): lambda m: m.memo_get("<B"),
     ord("j"): lambda m: m.memo_get("<I"),
-    ord(")"): lambda m: m.tuple_of(0),
-    0x85: lambda m: m.tuple_of(1),
-    0x86: lambda m: m.tuple_of(2),
-    0x87: lambda m: m.tuple_of(3),
+    ord(")"): lambda m: m.push(()),
+    0x85: lambda m: m.push(tuple(m.last(1))),
+    0x86: lambda m: m.push(tuple(m.last(2))),
+    0x87: lambda m: m.push(tuple(m.last(3))),
     ord("t"): lambda m: m.push(tuple(m.since_mark())),
     ord("]"): lambda m: m.push([]),
+    ord("a"): lambda m: m.extend(m.last(1)),
     ord("e"): lambda m: m.extend(m.since_mark()),
     ord("}"): lambda m: m.push({}),
     ord("u"): lambda m: m.update(m.since_mark()),
-    ord("s"): lambda m: m.update(m.last_two()),
+    ord("s"): lambda m: m.update(m.last(2)),
     ord("b"): _Machine.build,
     ord("Q"): _Machine.storage,
     ord("R"): _Machine.reduce,
