@@ -35,7 +35,7 @@ def test_the_report_data(examples: dict[str, str]) -> None:
     key = json.loads(examples["tee-pubkey"])
     assert jcs.canonical(key).decode() == examples["tee-pubkey"]
     assert teekey.to_jwk(teekey.generate(lambda size: b"\x05" * size).public_key()) == key
-    assert messages.report_data(examples["nonce"], key).hex() == examples["report-data"]
+    assert messages.report_data(examples["nonce"], key).hex() == examples["kbs-report-data"]
 
 
 def test_the_model_key(examples: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ At SIGTERM the front end takes no new requests, answers those it holds within `d
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import uvloop
 
 from strongroom.attestation.policy import Policy
 from strongroom.config import Config, split_listen
+from strongroom.errors import StrongroomError
 from strongroom.frontend.app import FrontendApp
 from strongroom.frontend.asgi import Receive, Scope, Send
 from strongroom.frontend.documents import Documents
@@ -22,10 +24,14 @@ from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import SealedGateway
 from strongroom.frontend.metrics import FrontendMetrics
 from strongroom.frontend.plain import PlainGateway
+from strongroom.queue.audit import server_warnings
+from strongroom.queue.client import Client, persist
 from strongroom.queue.connect import connect
 from strongroom.queue.producer import ReplyReader, RequestQueue
 
 _BACKLOG = 2048
+_WARN_SECONDS = 60.0
+_log = logging.getLogger("strongroom.frontend")
 
 
 async def serve(config: Config) -> None:
@@ -38,17 +44,26 @@ async def serve(config: Config) -> None:
     policy = Policy.load(Path(frontend.policy)) if frontend.policy else None
     address = f"frontend-{os.urandom(8).hex()}"
     client = connect(config.queue.url, tls=config.queue.tls)
-    replies = ReplyReader(client, config.service, address)
+    replies = ReplyReader(client, config.service, address, max_body=config.queue.max_body)
     queue = RequestQueue(
         client, config.service, max_length=config.queue.max_length, max_body=config.queue.max_body
     )
     exchange = Exchange(queue, replies, address, max_pending=frontend.max_pending)
     try:
+        warned = asyncio.create_task(_warn_of_queue(client))
         async with exchange.running():
             await _server(config, build(config, queue, exchange, policy), exchange).serve()
+        warned.cancel()
     finally:
         await replies.aclose()
         await client.aclose()
+
+
+async def _warn_of_queue(client: Client) -> None:
+    """Say once in the log what in the queue server's settings endangers accepted requests."""
+    with suppress(StrongroomError):
+        for warning in await persist(lambda: server_warnings(client), seconds=_WARN_SECONDS):
+            _log.warning("%s", warning)
 
 
 def build(config: Config, queue: RequestQueue, exchange: Exchange, policy: Policy | None) -> FrontendApp:
@@ -104,5 +119,6 @@ def _server(config: Config, app: FrontendApp, exchange: Exchange) -> _DrainingSe
 
 def run(config: Config) -> None:
     """Serve in this process until it is told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config))
