@@ -93,8 +93,10 @@ def test_a_worker_with_one_changed_line_gets_no_key(
 def test_init_data_that_the_evidence_does_not_carry_is_refused(service: Any, url: str) -> None:
     told = service.init_data
     quoter = service.quoter(dataclasses.replace(told, models=()).to_toml())
+    enrolment = Enrolment(KbsClient(url, "sgx", quoter.quote), told.to_toml())
     with pytest.raises(StrongroomError) as refused:
-        Enrolment(KbsClient(url, "sgx", quoter.quote), told.to_toml()).attest()
+        enrolment.attest()
+    enrolment.close()
     assert "init-data" in _code(refused)
 
 

@@ -206,7 +206,8 @@ async def test_requests_are_answered_by_a_real_model(start: Start, load: Any, do
         assert await _values(bench, await _sent(bench, 50)) == [2.0 * n for n in range(50)]
     assert bench.service is not None
     counters = bench.service.counters
-    assert (counters.taken, counters.answered, counters.failed, counters.outrun) == (50, 50, 0, 0)
+    assert (counters.taken, counters.answered, counters.outrun) == (50, 50, 0)
+    assert (counters.failed, counters.unopenable, counters.expired) == (0, 0, 0)
 
 
 async def test_a_batching_model_gives_each_its_own(start: Start, load: Any, batched_tar: bytes) -> None:
@@ -324,6 +325,9 @@ async def test_ten_bad_requests_of_each_kind_do_not_disturb_the_good(
                 found = kit.code(kit.opened(sealed, reply.body))
             assert found == poison[kind][1], kind
     assert len(bad) == 10 * len(poison) == 150
+    assert bench.service is not None
+    assert bench.service.counters.unopenable == 40
+    assert bench.service.counters.failed == 110
     assert b"internal" not in b"".join(bench.lines)
 
 

@@ -142,13 +142,6 @@ class Batcher(Generic[J]):
         self._alone.extend(batch.jobs)
         return None
 
-    def clear(self) -> list[J]:
-        """Take out and return all waiting jobs."""
-        jobs = [*self._alone, *self._waiting]
-        self._alone.clear()
-        self._waiting.clear()
-        return jobs
-
     def _gather(self, first: J) -> tuple[J, ...]:
         jobs, rows = [first], first.rows
         if not first.rows or rows >= self._max_batch:

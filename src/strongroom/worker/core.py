@@ -26,7 +26,7 @@ import msgspec
 from strongroom.codec.bhttp import Fields, Limits, Request, Response, decode_request, encode_response, header
 from strongroom.crypto.errors import OHTTP_UNKNOWN_KEY
 from strongroom.crypto.ohttp import MAX_MESSAGE, Gateway, OpenedRequest
-from strongroom.errors import CryptoError, StrongroomError
+from strongroom.errors import StrongroomError
 from strongroom.worker.app import App, problem
 from strongroom.worker.errors import (
     DEADLINE_EXCEEDED,
@@ -57,12 +57,14 @@ class Answer:
         content_type: Media type of the body.
         body: The sealed answer, or problem details of a request that could not be opened.
         unknown_key: Whether the key of the request is not known here; newer keys may open it.
+        refused: Whether it tells of an error.
     """
 
     status: int
     content_type: str
     body: bytes
     unknown_key: bool = False
+    refused: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -150,10 +152,8 @@ class Core:
         start = self._clock()
         try:
             opened = self._gateway().open_request(sealed)
-        except CryptoError as error:
-            return _unopenable(error)
         except Exception as error:
-            return _unopenable(self._internal(error))
+            return self.problem(error)
         try:
             request = decode_request(opened.plaintext, self._limits)
             deadline = self._deadline(request, outer_deadline)
@@ -208,9 +208,9 @@ class Core:
         """Seal the answer to a task whose deadline has passed."""
         return self.refuse(task, WorkerError(DEADLINE_EXCEEDED))
 
-    def problem(self, error: StrongroomError) -> Answer:
+    def problem(self, error: Exception) -> Answer:
         """An error as an answer in the clear, for what is not sealed."""
-        return _unopenable(error)
+        return _unopenable(self._known(error))
 
     def _deadline(self, request: Request, outer: int) -> int:
         value = header(request.headers, DEADLINE_HEADER)
@@ -230,14 +230,18 @@ class Core:
             raise WorkerError(DEADLINE_EXCEEDED)
 
     def _sealed_problem(self, opened: OpenedRequest, error: Exception) -> Answer:
-        known = error if isinstance(error, StrongroomError) else self._internal(error)
-        return self._seal(opened, problem(known), ())
+        response = problem(self._known(error))
+        sealed = opened.seal_response(encode_response(response), limit=self._max_answer)
+        return Answer(200, SEALED, sealed, refused=True)
 
     def _seal(self, opened: OpenedRequest, response: Response, extra: Fields) -> Answer:
         message = Response(response.status, (*response.headers, *extra), response.body)
         return Answer(200, SEALED, opened.seal_response(encode_response(message), limit=self._max_answer))
 
-    def _internal(self, error: Exception) -> StrongroomError:
+    def _known(self, error: Exception) -> StrongroomError:
+        """An error that may be shown: one of ours, and for a bug one that says nothing."""
+        if isinstance(error, StrongroomError):
+            return error
         if self._report is not None:
             self._report(error)
         return WorkerError(INTERNAL)
@@ -249,7 +253,7 @@ def _unopenable(error: StrongroomError) -> Answer:
     unknown = error.kind is OHTTP_UNKNOWN_KEY
     if unknown:
         details["type"] = OHTTP_KEY_PROBLEM
-    return Answer(error.status, PROBLEM, msgspec.json.encode(details), unknown)
+    return Answer(error.status, PROBLEM, msgspec.json.encode(details), unknown, refused=True)
 
 
 def _timing(times: tuple[tuple[str, float], ...]) -> tuple[bytes, bytes]:

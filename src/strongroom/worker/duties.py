@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,7 +135,8 @@ class Duties:
         """
         before = self._keys.newest
         if self._renewing is not None or self._loop.time() - self._last_round >= HURRY_AT_MOST_EVERY:
-            await self.renew()
+            with suppress(WorkerError):  # without any key left, `run` ends the worker
+                await self.renew()
         return self._keys.newest > before
 
     async def evidence(self, nonce: bytes) -> bytes:

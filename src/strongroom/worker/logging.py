@@ -35,7 +35,6 @@ class Fields(TypedDict, total=False):
     epoch: int
     error: str
     expired: int
-    failed: int
     held: int
     level: str
     keyset: str

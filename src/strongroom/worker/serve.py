@@ -205,7 +205,6 @@ def _report(service: Service, journal: Journal, event: str) -> None:
         answered=counters.answered,
         outrun=counters.outrun,
         expired=counters.expired,
-        failed=counters.failed,
         unopenable=counters.unopenable,
         held=service.held,
     )

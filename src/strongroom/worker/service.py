@@ -16,7 +16,7 @@ from typing import Any, Final
 from strongroom.errors import StrongroomError
 from strongroom.queue.consumer import Delivery, WorkQueue
 from strongroom.queue.records import Reply
-from strongroom.worker.core import Answer, Core, Task
+from strongroom.worker.core import SEALED, Answer, Core, Task
 from strongroom.worker.dispatch import Dispatcher
 from strongroom.worker.inference import Arrays, ServedModel
 from strongroom.worker.logging import Journal
@@ -34,14 +34,23 @@ MAX_HELD_BYTES: Final = 512 * 1024 * 1024
 
 @dataclass(slots=True)
 class Counters:
-    """What a worker has done since it started."""
+    """What a worker has done since it started.
+
+    Attributes:
+        taken: Requests fetched.
+        answered: Answers that were stored.
+        outrun: Answers that came after another worker's.
+        expired: Requests whose deadline passed while they waited.
+        unopenable: Requests and control records that were refused in the clear.
+        failed: Requests refused inside the envelope. It is not logged: only who sent them is told.
+    """
 
     taken: int = 0
     answered: int = 0
     outrun: int = 0
     expired: int = 0
-    failed: int = 0
     unopenable: int = 0
+    failed: int = 0
 
 
 class Control:
@@ -199,14 +208,12 @@ class Service:
 
     async def _open_with_newer_keys(self, delivery: Delivery) -> None:
         """Another worker may have learnt of a new epoch before this one: look before refusing."""
-        if await self._control.refresh():
-            self._journal.event("newer-keys")
+        await self._control.refresh()
         record = delivery.record
         step = self._core.receive(record.body, record.deadline)
         if isinstance(step, Task):
             self._opened(delivery, step)
         else:
-            self.counters.unopenable += step.unknown_key
             self._answer(delivery, step)
 
     async def _prepare_elsewhere(self, task: Task) -> None:
@@ -214,7 +221,6 @@ class Service:
 
     def _prepared(self, task: Task, refused: Answer | None) -> None:
         if refused is not None:
-            self.counters.failed += 1
             self._answer(self._deliveries.pop(task), refused)
         else:
             self._dispatcher.add(task)
@@ -222,7 +228,6 @@ class Service:
     def _computed(self, task: Task, result: Arrays | Exception) -> None:
         delivery = self._deliveries.pop(task)
         if isinstance(result, Exception):
-            self.counters.failed += 1
             self._answer(delivery, self._core.refuse(task, result))
             return
         share = self._core.running_for(task) / task.shared_by
@@ -244,13 +249,18 @@ class Service:
         try:
             document = await self._control.evidence(delivery.record.body)
             answer = Answer(200, "application/json", document)
-        except StrongroomError as error:
+        except Exception as error:
             self._journal.failure("evidence", error)
             answer = self._core.problem(error)
         self._answer(delivery, answer)
 
     def _answer(self, delivery: Delivery, answer: Answer) -> None:
         """All answers of one turn of the loop leave together."""
+        if answer.refused:
+            if answer.content_type == SEALED:
+                self.counters.failed += 1
+            else:
+                self.counters.unopenable += 1
         if not self._answers:
             self._loop.call_soon(self._flush)
         reply = Reply(delivery.record.id, answer.status, answer.content_type, answer.body)
