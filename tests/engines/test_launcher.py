@@ -161,15 +161,6 @@ def test_the_process_dies_with_its_launcher(tiny: TinyWorker) -> None:
         launching.wait(30)
 
 
-def test_a_process_whose_launcher_is_gone_already_does_not_start() -> None:
-    gone = subprocess.Popen(["/bin/true"])
-    gone.wait()
-    orphan = subprocess.Popen(["/bin/true"], preexec_fn=module._die_with(gone.pid))  # noqa: PLW1509 -- under test
-    assert orphan.wait(30) == 1
-    child = subprocess.Popen(["/bin/true"], preexec_fn=module._die_with(os.getpid()))  # noqa: PLW1509 -- under test
-    assert child.wait(30) == 0
-
-
 def test_an_interpreter_that_vanished_is_an_error(tiny_own_python: TinyWorker) -> None:
     launcher = tiny_own_python.launcher({})
     tiny_own_python.python.unlink()

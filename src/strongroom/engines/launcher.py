@@ -32,12 +32,12 @@ from strongroom.attestation import initdata
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.measurement import Measurement
 from strongroom.engines.errors import LAUNCH_REFUSED, EngineError
+from strongroom.engines.orphans import die_with
 from strongroom.errors import StrongroomError
 from strongroom.worker.quoter import LAST, MORE, PACKET, REFUSED, REPORT_DATA_SIZE
 from strongroom_simulator.state import SimulatorState
 
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PR_SET_PDEATHSIG: Final = 1
 _PART: Final = PACKET - 1
 _log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Launcher:
             pass_fds=(config, quotes),
             umask=0o077,
             process_group=0,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 -- one system call, prepared before the fork
+            preexec_fn=die_with(os.getpid(), signal.SIGKILL),  # noqa: PLW1509 -- one system call, prepared before the fork
         )
 
     def _serve(self, config: int, sock: socket.socket) -> None:
@@ -230,20 +230,6 @@ def answer(request: bytes, backend: QuotingBackend) -> Iterator[bytes]:
     for part in parts[:-1]:
         yield MORE + part
     yield LAST + parts[-1]
-
-
-def _die_with(launcher: int) -> Callable[[], None]:
-    """What the child does between fork and exec: be killed when its launcher ends."""
-    import ctypes
-
-    prctl = ctypes.CDLL(None).prctl
-    arguments = (_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-
-    def prepare() -> None:
-        if prctl(*arguments) or os.getppid() != launcher:  # it may have died before the call
-            os._exit(1)
-
-    return prepare
 
 
 @contextlib.contextmanager

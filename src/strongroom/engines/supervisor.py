@@ -1,7 +1,7 @@
 """Start the parts of a service on this machine, restart what dies, stop everything.
 
 Each part is a process with a log file of its own. A part that dies is started again after a pause that
-doubles up to `LONGEST_PAUSE`; one that has lived for a while starts over with the shortest. At the end the
+doubles up to a limit; one that has lived for a while starts over with the shortest. At the end the
 parts get SIGTERM in reverse order, then SIGKILL. Should the supervisor itself be killed, the kernel ends
 its parts (PR_SET_PDEATHSIG).
 """
@@ -9,7 +9,6 @@ its parts (PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import time
@@ -20,16 +19,32 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.engines.errors import PART_FAILED, EngineError
+from strongroom.engines.orphans import die_with
 
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 5.0
-STEADY_AFTER: Final = 10.0
-STOP_GRACE: Final = 15.0
-START_TIMEOUT: Final = 60.0
-MOST_EARLY_DEATHS: Final = 3
-_PR_SET_PDEATHSIG: Final = 1
 _POLL_SECONDS: Final = 0.02
 _TAIL_BYTES: Final = 2000
+_TAIL_LINES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How patient a supervisor is, in seconds.
+
+    Attributes:
+        first_pause: Before a part that died is started again; doubles each time it dies early.
+        longest_pause: Up to this.
+        steady_after: A part that has lived for so long did not die early.
+        early_deaths: So many early deaths in a row, and a part counts as failing while parts start.
+        start_timeout: For each part to become ready.
+        stop_grace: Between SIGTERM and SIGKILL.
+    """
+
+    first_pause: float = 0.2
+    longest_pause: float = 5.0
+    steady_after: float = 10.0
+    early_deaths: int = 3
+    start_timeout: float = 60.0
+    stop_grace: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +80,20 @@ class Supervisor:
         parts: In the order in which they start and become ready; they stop in reverse.
         logs: Folder of the log files, one for each part.
         report: Called with every event.
+        pace: How patient it is.
     """
 
     def __init__(
-        self, parts: Sequence[Part], logs: Path, *, report: Callable[[PartEvent], None] = lambda _: None
+        self,
+        parts: Sequence[Part],
+        logs: Path,
+        *,
+        report: Callable[[PartEvent], None] = lambda _: None,
+        pace: Pace = Pace(),  # noqa: B008 -- a value that does not change
     ) -> None:
         self._report = report
-        self._parts = [_Running(part, logs / f"{part.name}.log", report) for part in parts]
+        self._pace = pace
+        self._parts = [_Running(part, logs / f"{part.name}.log", report, pace) for part in parts]
 
     @property
     def pids(self) -> dict[str, int]:
@@ -87,7 +109,7 @@ class Supervisor:
         for part in self._parts:
             part.launch()
         for part in self._parts:
-            deadline = time.monotonic() + START_TIMEOUT
+            deadline = time.monotonic() + self._pace.start_timeout
             while not await part.part.ready():
                 failing = [each for each in self._parts if each.failing]
                 if failing or time.monotonic() > deadline:
@@ -105,10 +127,11 @@ class Supervisor:
 class _Running:
     """One part and the task that keeps it alive."""
 
-    def __init__(self, part: Part, log: Path, report: Callable[[PartEvent], None]) -> None:
+    def __init__(self, part: Part, log: Path, report: Callable[[PartEvent], None], pace: Pace) -> None:
         self.part = part
         self.log = log
         self._report = report
+        self._pace = pace
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._early_deaths = 0
@@ -122,68 +145,74 @@ class _Running:
         self._keeper = asyncio.create_task(self._keep(), name=f"keep-{self.part.name}")
 
     async def _keep(self) -> None:
-        pause = FIRST_PAUSE
+        pause = self._pace.first_pause
         while True:
             started = time.monotonic()
-            code = await self._run_once()
-            if time.monotonic() - started >= STEADY_AFTER:
-                pause, self._early_deaths = FIRST_PAUSE, 0
+            how = await self._run_once()
+            if time.monotonic() - started >= self._pace.steady_after:
+                pause, self._early_deaths = self._pace.first_pause, 0
             else:
                 self._early_deaths += 1
-            self._report(PartEvent(self.part.name, "died", f"exit status {code}"))
+            self._report(PartEvent(self.part.name, "died", how))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, self._pace.longest_pause)
 
-    async def _run_once(self) -> int:
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    async def _run_once(self) -> str:
+        """Run it to its end; says how it ended."""
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.part.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                env={**os.environ, **self.part.environment},
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            return f"no log: {error.strerror}"
+        try:
+            self._process = await self._spawn(descriptor)
+        except OSError as error:
+            reason = f"cannot start {self.part.command[0]}: {error.strerror}"
+            os.write(descriptor, f"{reason}\n".encode())
+            return reason
         finally:
             os.close(descriptor)
         self._report(PartEvent(self.part.name, "started", f"pid {self._process.pid}"))
-        return await self._process.wait()
+        return f"exit status {await self._process.wait()}"
+
+    async def _spawn(self, log: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.part.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **self.part.environment},
+            start_new_session=True,
+            preexec_fn=die_with(os.getpid(), signal.SIGTERM),
+        )
 
     @property
     def failing(self) -> bool:
         """Whether it has died again and again without ever living for a while."""
-        return self._early_deaths >= MOST_EARLY_DEATHS
+        return self._early_deaths >= self._pace.early_deaths
 
     def last_lines(self) -> str:
         """Its name, and the end of its log."""
         text = ""
         with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
-            text = " | ".join(log.read().decode("utf-8", "replace").strip().splitlines()[-5:])
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+            text = " | ".join(lines[-_TAIL_LINES:])
         return f"{self.part.name}: {text or 'no output'}"
 
     async def stop(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait({self._keeper})  # whatever became of it, the process must be stopped
         process = self._process
         if process is None or process.returncode is not None:
             return
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STOP_GRACE):
+            async with asyncio.timeout(self._pace.stop_grace):
                 await process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
         self._report(PartEvent(self.part.name, "stopped", f"exit status {process.returncode}"))
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: SIGTERM when the supervisor dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
