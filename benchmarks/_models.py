@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as op
+
+from strongroom.models.quiet_openvino import op, ov
 
 RESNET50_STAGES: Final = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))
 """Blocks, width and stride of each stage; the output of a stage is four times as wide (arXiv:1512.03385)."""

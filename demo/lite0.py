@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
+from strongroom.models.quiet_openvino import op, ov
 from strongroom.models.state_dict import read_state_dict
 
 BLOCKS: Final = (

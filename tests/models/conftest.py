@@ -11,12 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import openvino as ov
 import pytest
 
 from strongroom.models.bundle import Bundle, describe_files, read_bundle, write_bundle
 from strongroom.models.manifest import Manifest, TensorSpec
 from strongroom.models.openvino_runtime import OpenVinoRuntime
+from strongroom.models.quiet_openvino import ov
 from strongroom.models.runtime import Runtime
 from strongroom.models.tensors import Tensors
 

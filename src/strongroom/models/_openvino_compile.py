@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
 
 from strongroom.codec.oip import NUMERIC
 from strongroom.errors import ModelError
@@ -16,6 +15,7 @@ from strongroom.models._openvino_graph import check_graph, fuse_preprocess, port
 from strongroom.models.bundle import Bundle
 from strongroom.models.errors import BUNDLE_FILES, MODEL_UNREADABLE
 from strongroom.models.manifest import TensorSpec
+from strongroom.models.quiet_openvino import ov
 from strongroom.models.tensors import Tensors
 
 GRAPH_FILE: Final = "model.xml"

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
-from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from strongroom.errors import ModelError
 from strongroom.models.errors import MODEL_MISMATCH, MODEL_UNREADABLE, MODEL_UNSUPPORTED
 from strongroom.models.manifest import Datatype, Manifest, TensorSpec
 from strongroom.models.preprocess import ImagePreprocess
+from strongroom.models.quiet_openvino import ColorFormat, PrePostProcessor, ov
 
 _DATATYPES: Final[dict[str, Datatype]] = {
     "boolean": "BOOL",
@@ -78,9 +77,18 @@ def fuse_preprocess(model: ov.Model, preprocess: ImagePreprocess) -> ov.Model:
     """
     index = port_index(model.inputs, preprocess.input)
     port = model.inputs[index]
-    axes = {"N": port.partial_shape[0], "C": 3, "H": preprocess.height, "W": preprocess.width}
+    sides = {"N": -1, "C": 3, "H": preprocess.height, "W": preprocess.width}
+    shape = ov.PartialShape([sides[axis] for axis in preprocess.layout])
+    if not port.partial_shape.compatible(shape) or port.partial_shape.rank.is_dynamic:
+        raise ModelError(
+            MODEL_MISMATCH,
+            f"input {preprocess.input} does not take pictures",
+            found=port.partial_shape,
+            expected=f"{shape} ({preprocess.layout})",
+        )
+    shape[0] = port.partial_shape[0]
     try:
-        model.reshape({port: ov.PartialShape([axes[axis] for axis in preprocess.layout])})
+        model.reshape({port: shape})
         steps = PrePostProcessor(model)
         picture = steps.input(index)
         picture.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -91,12 +99,9 @@ def fuse_preprocess(model: ov.Model, preprocess: ImagePreprocess) -> ov.Model:
             picture.preprocess().convert_color(ColorFormat.BGR)
         picture.preprocess().mean(list(preprocess.mean)).scale(list(preprocess.scale))
         return steps.build()
-    except (RuntimeError, IndexError):
+    except RuntimeError:  # its text quotes the model
         raise ModelError(
-            MODEL_MISMATCH,
-            f"input {preprocess.input} does not take pictures as described",
-            found=port.partial_shape,
-            expected=f"{preprocess.layout} with height {preprocess.height}, width {preprocess.width}",
+            MODEL_MISMATCH, f"input {preprocess.input} does not work with such pictures"
         ) from None
 
 

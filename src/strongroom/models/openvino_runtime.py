@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from strongroom.errors import ModelError
@@ -24,6 +23,7 @@ from strongroom.models._openvino_graph import port_index
 from strongroom.models.bundle import Bundle
 from strongroom.models.errors import INFERENCE_FAILED, RUNTIME_BUSY, RUNTIME_CLOSED, TENSOR_SHAPE
 from strongroom.models.manifest import Manifest, TensorSpec
+from strongroom.models.quiet_openvino import ov
 from strongroom.models.runtime import Done
 from strongroom.models.tensors import Tensors, check_tensors
 

@@ -10,9 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
 from strongroom.codec.oip import NUMERIC
 from strongroom.errors import ModelError
@@ -30,6 +28,7 @@ from strongroom.models.importers._source import reason
 from strongroom.models.labels import parse_labels
 from strongroom.models.manifest import Manifest, TensorSpec
 from strongroom.models.preprocess import ImagePreprocess
+from strongroom.models.quiet_openvino import op, ov
 
 LABELS_FILE: Final = "labels.txt"
 PROBABILITIES: Final = "probabilities"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import openvino as ov
-
 from strongroom.errors import ModelError
 from strongroom.models.errors import MODEL_UNREADABLE
+from strongroom.models.quiet_openvino import ov
 
 
 def read_with_openvino(path: Path) -> ov.Model:

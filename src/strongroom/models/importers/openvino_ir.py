@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import openvino as ov
-
 from strongroom.errors import ModelError
 from strongroom.models.errors import MODEL_UNREADABLE
 from strongroom.models.importers._source import read_with_openvino, sha256_of
+from strongroom.models.quiet_openvino import ov
 
 
 def read(path: Path) -> ov.Model:
