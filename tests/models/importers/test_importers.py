@@ -132,6 +132,17 @@ def test_refuses_a_broken_file_with_openvinos_reason(tmp_path: Path) -> None:
     assert "Nonesuch" in text
 
 
+def test_refuses_what_openvino_cannot_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Exception from a.cpp:1:\nno kernel for Multiply\n\n")
+
+    path = scores(tmp_path)
+    monkeypatch.setattr(ov.Core, "compile_model", fail)
+    code, text = refusal(path)
+    assert code == "model-unreadable"
+    assert "no kernel for Multiply" in text
+
+
 @pytest.mark.parametrize("changes", [{"name": "not a name"}, {"version": ""}, {"max_batch": 2000}])
 def test_refuses_what_no_manifest_may_say(changes: dict[str, Any], tmp_path: Path) -> None:
     assert refusal(scores(tmp_path), **changes)[0] == "manifest-invalid"
