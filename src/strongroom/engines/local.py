@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,9 @@ from strongroom_simulator.state import SimulatorState
 
 LOCAL_CUSTODIAN: Final = "this machine"
 _CHUNK: Final = 1 << 20
+_PROBE_SECONDS: Final = 2.0
+# For probes of plain HTTP on this machine, of which there are many: loading the usual roots takes 25 ms.
+_NO_ROOTS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +138,14 @@ def prepare(options: LocalOptions, measurement: Measurement) -> LocalService:
         EngineError: `model-key-unknown` or `port-taken`.
         BrokerError: The broker's store refused.
     """
+    if options.port == options.broker_port:
+        raise EngineError(PORT_TAKEN, "front end and broker need one each", found=options.url)
     for port in (options.port, options.broker_port):
         _check_port(port)
     run, logs = options.home / "run", options.home / "logs"
     for folder in (run, logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
     simulator = options.home / "simulator"
     roots = (SimulatorState.open(simulator).root_sha256,)
     kind = EvidenceKind(options.tee)
@@ -229,10 +236,8 @@ class _Serves:
     url: str
 
     async def __call__(self) -> bool:
-        with suppress(httpx.TransportError):
-            async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-                return (await client.get(self.url)).status_code == 200
-        return False
+        answer = await _get(self.url)
+        return answer is not None and answer.status_code == 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +251,21 @@ class _HasFreshWorker:
     since: int
 
     async def __call__(self) -> bool:
-        with suppress(httpx.TransportError, StrongroomError):
-            async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-                answer = await client.get(f"{self.url}/strongroom/v1/evidence")
-            if answer.status_code == 200:
-                beacons = [worker.beacon for worker in EvidenceList.parse(answer.content).workers]
-                return any(b is not None and Beacon.parse(b.payload).time >= self.since for b in beacons)
+        answer = await _get(f"{self.url}/strongroom/v1/evidence")
+        if answer is None or answer.status_code != 200:
+            return False
+        with suppress(StrongroomError):
+            beacons = [worker.beacon for worker in EvidenceList.parse(answer.content).workers]
+            return any(b is not None and Beacon.parse(b.payload).time >= self.since for b in beacons)
         return False
+
+
+async def _get(url: str) -> httpx.Response | None:
+    """The answer of a server on this machine, if there is one."""
+    with suppress(httpx.TransportError):
+        async with httpx.AsyncClient(trust_env=False, timeout=_PROBE_SECONDS, verify=_NO_ROOTS) as client:
+            return await client.get(url)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,18 +29,26 @@ def run(config: Config, name: str = "") -> int:
         name: Stable name of the worker in the queue; empty for the configured one.
 
     Raises:
-        ConfigError: There is no `[worker]` table.
+        ConfigError: There is no `[worker]` table, or its kind of evidence is not known.
         MeasurementError, SimulatorError, EngineError: The worker cannot be started.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if config.worker is None:
         raise ConfigError(CONFIG_INVALID, "[worker] is missing")
+    kind = _kind(config.worker.tee)
     init_data = init_data_of(config)
     measurement = measure_default()
     _log.info("measured %s", measurement.sha256.hex())
     state = SimulatorState.open(Path(config.worker.simulator))
-    backend = SimulatedQuoting.of(state, EvidenceKind(config.worker.tee), measurement, init_data)
+    backend = SimulatedQuoting.of(state, kind, measurement, init_data)
     return Launcher(measurement, backend, msgspec.json.encode(settings_of(config, name, init_data))).run()
+
+
+def _kind(tee: str) -> EvidenceKind:
+    try:
+        return EvidenceKind(tee)
+    except ValueError:
+        raise ConfigError(CONFIG_INVALID, "worker.tee", found=tee, expected=", ".join(EvidenceKind)) from None
 
 
 def init_data_of(config: Config) -> bytes:
