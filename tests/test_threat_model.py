@@ -35,7 +35,8 @@ def test_each_of_the_sixteen_rules_is_held_or_not_yet(text: str) -> None:
 
 
 def test_simulated_evidence_is_never_named_without_its_warning() -> None:
-    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")]
+    pages += [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference"]
     for page in pages:
         words = page.read_text(encoding="utf-8").lower()
         if "simulated evidence" in words:
