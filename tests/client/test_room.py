@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import gzip
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -290,6 +293,103 @@ def test_metadata_is_asked_for_under_seal(simulator) -> None:
     with room_of(simulator) as room:
         assert room.model("echo").name == "echo"
     assert len(simulator.sent()) == 1
+
+
+def test_an_older_keyset_than_before_is_refused(simulator, values) -> None:
+    simulator.epoch = 2
+    with room_of(simulator) as room:
+        simulator.epoch = 1
+        with pytest.raises(PolicyRefused) as caught:
+            room.verify()
+        assert caught.value.code == "epoch-rolled-back"
+        assert room.verdict is None
+        with pytest.raises(PolicyRefused):
+            room.infer("echo", {"x": values})
+    assert simulator.sent() == []
+
+
+def test_a_service_that_fails_later_is_not_sealed_to(simulator, values) -> None:
+    with room_of(simulator) as room:
+        simulator.measurement = bytes(32)
+        for call in (room.verify, lambda: room.infer("echo", {"x": values})):
+            with pytest.raises(PolicyRefused):
+                call()
+    assert simulator.sent() == []
+
+
+def test_keys_rotated_between_two_documents_are_fetched_once_more(simulator) -> None:
+    def rotate(path: str, response: httpx.Response) -> httpx.Response:
+        if path.endswith("keyset") and simulator.fetched("keyset") == 1:
+            simulator.epoch = 2
+        return response
+
+    simulator.tamper = rotate
+    with room_of(simulator, fresh=True) as room:
+        assert room.verdict.epoch == 2
+    assert simulator.fetched("keyset") == 2
+
+
+def test_a_compressed_answer_is_refused(simulator, values) -> None:
+    simulator.tamper = lambda path, response: (
+        httpx.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"x"))
+        if path.endswith("gateway")
+        else response
+    )
+    with room_of(simulator) as room, pytest.raises(RequestError) as caught:
+        room.infer("echo", {"x": values})
+    assert caught.value.code == "service-answer-invalid"
+
+
+def test_an_answer_that_cannot_be_decoded_is_one_of_our_errors(simulator, values) -> None:
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self):
+            yield b"not gzip"
+
+    simulator.tamper = lambda path, response: (
+        httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Broken())
+        if path.endswith("gateway")
+        else response
+    )
+    with room_of(simulator) as room, pytest.raises(UnreachableError):
+        room.infer("echo", {"x": values}, timeout=0.3)
+
+
+def test_a_trickled_answer_ends_at_the_deadline(simulator, values) -> None:
+    class Trickle(httpx.SyncByteStream):
+        def __iter__(self):
+            while True:
+                time.sleep(0.05)
+                yield b"x" * (1 << 16)
+
+    simulator.tamper = lambda path, response: (
+        httpx.Response(200, stream=Trickle()) if path.endswith("gateway") else response
+    )
+    started = time.monotonic()
+    with room_of(simulator) as room, pytest.raises(UnreachableError) as caught:
+        room.infer("echo", {"x": values}, timeout=0.5)
+    assert caught.value.code == "deadline-passed"
+    assert time.monotonic() - started < 5
+
+
+async def test_an_async_answer_that_never_comes_ends_at_the_deadline(simulator, values) -> None:
+    async def silent(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("gateway"):
+            await asyncio.Event().wait()
+        return simulator.answer(request)
+
+    transport = httpx.MockTransport(silent)
+    async with await connect_async(URL, policy=simulator.policy, transport=transport) as room:
+        with pytest.raises(UnreachableError) as caught:
+            await room.infer("echo", {"x": values}, timeout=0.3)
+    assert caught.value.code == "deadline-passed"
+
+
+def test_a_room_serves_several_threads_while_it_verifies(simulator, values) -> None:
+    with room_of(simulator) as room, ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(room.infer, "echo", {"x": values}) for _ in range(60)]
+        for _ in range(20):
+            room.verify()
+        assert all(np.array_equal(each.result().outputs["y"], values) for each in answers)
 
 
 def test_the_package_exports_its_client_lazily() -> None:

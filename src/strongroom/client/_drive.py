@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from strongroom.client._flow import Incoming, Outgoing, Pause, Step
-from strongroom.client.errors import SERVICE_ANSWER_INVALID, SERVICE_UNREACHABLE
+from strongroom.client.errors import DEADLINE_PASSED, SERVICE_ANSWER_INVALID, SERVICE_UNREACHABLE
 from strongroom.errors import RequestError, UnreachableError
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ Outcome = Incoming | UnreachableError | None
 MAX_ANSWER: Final = 128 << 20
 """Most bytes of an answer that are read."""
 _CONNECT_SECONDS: Final = 5.0
+_CHUNK: Final = 1 << 16
 
 
 def run(flow: Flow[T], client: httpx.Client, *, now: Callable[[], float] = time.time) -> T:
@@ -56,13 +57,13 @@ def _perform(step: Step, client: httpx.Client, now: Callable[[], float]) -> Outc
     if isinstance(step, Pause):
         time.sleep(step.seconds)
         return None
-    body = _Body()
+    body = _Body(step.deadline, now)
     try:
         with client.stream(**_arguments(step, now())) as response:
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_bytes(_CHUNK):
                 body.add(chunk)
             return body.incoming(response)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         return _unreachable(error)
 
 
@@ -70,30 +71,41 @@ async def _perform_async(step: Step, client: httpx.AsyncClient, now: Callable[[]
     if isinstance(step, Pause):
         await asyncio.sleep(step.seconds)
         return None
-    body = _Body()
+    body = _Body(step.deadline, now)
     try:
-        async with client.stream(**_arguments(step, now())) as response:
-            async for chunk in response.aiter_bytes():
+        async with (
+            asyncio.timeout(max(step.deadline - now(), 0)),
+            client.stream(**_arguments(step, now())) as response,
+        ):
+            async for chunk in response.aiter_bytes(_CHUNK):
                 body.add(chunk)
             return body.incoming(response)
-    except httpx.TransportError as error:
+    except TimeoutError:
+        return UnreachableError(DEADLINE_PASSED)
+    except httpx.RequestError as error:
         return _unreachable(error)
 
 
 class _Body:
-    """The bytes of an answer, bounded while they come in."""
+    """The bytes of an answer, bounded in number and in time while they come in."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float, now: Callable[[], float]) -> None:
+        self._deadline = deadline
+        self._now = now
         self._chunks: list[bytes] = []
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
+        if self._now() >= self._deadline:
+            raise UnreachableError(DEADLINE_PASSED)
         self._size += len(chunk)
         if self._size > MAX_ANSWER:
             raise RequestError(SERVICE_ANSWER_INVALID, "the answer is too large", expected=f"<= {MAX_ANSWER}")
         self._chunks.append(chunk)
 
     def incoming(self, response: httpx.Response) -> Incoming:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise RequestError(SERVICE_ANSWER_INVALID, "the answer is compressed, which was not asked for")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Incoming(response.status_code, headers, b"".join(self._chunks))
 
@@ -109,5 +121,5 @@ def _arguments(step: Outgoing, now: float) -> dict[str, Any]:
     }
 
 
-def _unreachable(error: httpx.TransportError) -> UnreachableError:
+def _unreachable(error: httpx.RequestError) -> UnreachableError:
     return UnreachableError(SERVICE_UNREACHABLE, type(error).__name__)

@@ -5,7 +5,8 @@ returns its result. The sync and the async client drive the same flows, so that 
 
 1. Nothing is sealed before the service has passed the policy; a verdict holds until its `valid_until`.
 2. A request is sealed once. A retry sends the same bytes.
-3. Told of an unknown key, the client appraises the service again, once for each epoch, and seals anew.
+3. Within a session the epoch never goes back.
+4. Told of an unknown key, the client appraises the service again, once for each epoch, and seals anew.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from strongroom.attestation.errors import SERVICE_KEYSET_DIGEST
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.serving import ServiceAppraisal, Verdict
 from strongroom.client._problem import error_of, is_unknown_key
 from strongroom.client.errors import (
     DEADLINE_PASSED,
+    EPOCH_ROLLED_BACK,
     KEY_UNKNOWN,
     SERVICE_ANSWER_INVALID,
     SERVICE_UNREACHABLE,
@@ -29,7 +32,7 @@ from strongroom.codec.b64 import encode_url
 from strongroom.codec.bhttp import Request, Response, decode_response, encode_request
 from strongroom.crypto.hpke import Suite
 from strongroom.crypto.ohttp import KeyConfig, seal_request
-from strongroom.errors import RequestError, UnreachableError
+from strongroom.errors import PolicyRefused, RequestError, StrongroomError, UnreachableError
 
 GATEWAY: Final = "/.well-known/ohttp-gateway"
 REQUEST_TYPE: Final = "message/ohttp-req"
@@ -37,6 +40,7 @@ RESPONSE_TYPE: Final = "message/ohttp-res"
 _RETRY_STATUS: Final = frozenset({429, 502, 503})
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_ROTATION_PAUSE: Final = 0.2
 _NONCE_BYTES: Final = 32
 
 
@@ -105,25 +109,49 @@ class Session:
         self._now = now
         self._rng = rng
         self.verdict: Verdict | None = None
+        self._newest_epoch = 0
 
     def appraise(self, deadline: float) -> Generator[Step, Incoming, Verdict]:
         """Fetch keyset, release policy and evidence, and decide whether this service may see data.
+
+        Keyset and evidence are fetched one after the other; if the keys are rotated in between, they do not
+        belong together, and both are fetched once more.
 
         Raises:
             PolicyRefused, EvidenceError, CryptoError: The service did not pass; nothing may be sealed to it.
             UnreachableError: It cannot be reached.
         """
-        self.verdict = None
+        try:
+            return (yield from self._appraise(deadline))
+        except PolicyRefused as error:
+            if error.kind is not SERVICE_KEYSET_DIGEST:
+                raise
+        yield Pause(_ROTATION_PAUSE)
+        return (yield from self._appraise(deadline))
+
+    def _appraise(self, deadline: float) -> Generator[Step, Incoming, Verdict]:
         nonce = self._rng(_NONCE_BYTES) if self._fresh else None
         query = "" if nonce is None else f"?nonce={encode_url(nonce)}"
         keyset = yield from self._document("keyset", deadline)
         policy = yield from self._document("policy", deadline)
         evidence = yield from self._document(f"evidence{query}", deadline)
         appraisal = ServiceAppraisal(self._policy, int(self._now()))
-        appraisal.keyset(keyset)
-        appraisal.release_policy(policy)
-        self.verdict = appraisal.evidence(evidence, nonce)
-        return self.verdict
+        try:
+            appraisal.keyset(keyset)
+            appraisal.release_policy(policy)
+            verdict = appraisal.evidence(evidence, nonce)
+            if verdict.epoch < self._newest_epoch:
+                raise PolicyRefused(
+                    EPOCH_ROLLED_BACK,
+                    found=f"epoch {verdict.epoch}",
+                    expected=f"epoch {self._newest_epoch} or later",
+                )
+        except StrongroomError:
+            self.verdict = None  # what was found before does not hold any more
+            raise
+        self._newest_epoch = verdict.epoch
+        self.verdict = verdict
+        return verdict
 
     def exchange(self, inner: Request, deadline: float) -> Generator[Step, Incoming, Exchanged]:
         """Send one inner request sealed, and open its answer.
@@ -156,8 +184,9 @@ class Session:
                 raise RequestError(KEY_UNKNOWN, found=f"epoch {epoch}")
 
     def _current(self, deadline: float) -> Generator[Step, Incoming, Verdict]:
-        if self.verdict is not None and self._now() < self.verdict.valid_until:
-            return self.verdict
+        verdict = self.verdict
+        if verdict is not None and self._now() < verdict.valid_until:
+            return verdict
         return (yield from self.appraise(deadline))
 
     def _document(self, name: str, deadline: float) -> Generator[Step, Incoming, bytes]:

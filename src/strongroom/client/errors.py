@@ -44,6 +44,13 @@ INPUT_INVALID = define(
     exit_code=EXIT_USAGE,
     remedy="Pass bytes (a picture), a list of bytes, or a numpy array for each input.",
 )
+EPOCH_ROLLED_BACK = define(
+    "epoch-rolled-back",
+    "The service shows an older keyset than before",
+    status=403,
+    exit_code=EXIT_REFUSED,
+    remedy="Do not send to it: somebody serves keys that were replaced. Ask who runs the service.",
+)
 KEY_UNKNOWN = define(
     "key-unknown-after-refetch",
     "The workers do not know the key of the service's own keyset",
