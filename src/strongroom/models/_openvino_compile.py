@@ -51,7 +51,7 @@ class Compiled:
     @property
     def main(self) -> ov.CompiledModel:
         """The graph that single requests run on."""
-        return self.one or self.many
+        return self.many if self.one is None else self.one
 
 
 def compile_bundle(

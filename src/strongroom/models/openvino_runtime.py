@@ -7,6 +7,7 @@ thread, which then stands still until Python is free.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -140,12 +141,10 @@ class OpenVinoRuntime:
             if self._closed:
                 return
             self._closed = True
-            waiting = []
-            while not self._parts.empty():
-                waiting.append(self._parts.get())
+            waiting = self._take_all()
             for _ in self._threads:
                 self._parts.put(None)
-        for call, _ in filter(None, waiting):
+        for call in waiting:
             call.fail(ModelError(RUNTIME_CLOSED))
         for thread in self._threads:
             thread.join()
@@ -160,6 +159,13 @@ class OpenVinoRuntime:
             for part in parts:
                 self._parts.put((call, part))
 
+    def _take_all(self) -> list[Call]:
+        calls = []
+        with contextlib.suppress(queue.Empty):  # the threads take from it at the same time
+            while (work := self._parts.get_nowait()) is not None:
+                calls.append(work[0])
+        return calls
+
     def _serve(self, slot: _Slot) -> None:
         while self._work(slot):
             pass  # nothing of the last request is held while the thread waits for the next
@@ -171,11 +177,9 @@ class OpenVinoRuntime:
         call, part = work
         if not call.answered:
             try:
-                outputs = slot.infer(call.inputs, part)
-            except RuntimeError:  # its text may quote the model
+                call.deliver(part, slot.infer(call.inputs, part))
+            except (RuntimeError, MemoryError):  # its text may quote the model
                 call.fail(ModelError(INFERENCE_FAILED))
-            else:
-                call.deliver(part, outputs)
         return True
 
 
