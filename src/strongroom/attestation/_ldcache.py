@@ -33,12 +33,11 @@ def parse(data: bytes) -> dict[str, tuple[str, ...]]:
     (count,) = _HEADER.unpack_from(data)
     if count > (len(data) - _HEADER.size) // _ENTRY.size:
         raise MeasurementError(LD_CACHE_MALFORMED, "number of entries")
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for index in range(count):
         _, name, path, _, _ = _ENTRY.unpack_from(data, _HEADER.size + index * _ENTRY.size)
-        key = _string(data, name)
-        found[key] = (*found.get(key, ()), _string(data, path))
-    return found
+        found.setdefault(_string(data, name), []).append(_string(data, path))
+    return {name: tuple(paths) for name, paths in found.items()}
 
 
 def _string(data: bytes, start: int) -> str:

@@ -42,6 +42,7 @@ _TOKENS: Final = {
 }
 # Older loaders (glibc before 2.37) look into any nesting of these, in this order, below each folder.
 _LEGACY: Final = ("tls", "haswell", "xeon_phi", "avx512_1", _MACHINE)
+_ACTIONS: Final = re.compile(r"\[[^][]*\]")  # stops at the next "[", so it is linear where none is closed
 _FOLDERS: Final = (
     f"lib/{_MULTIARCH}",
     f"usr/lib/{_MULTIARCH}",
@@ -201,7 +202,7 @@ def _expand(entry: str, origin: str) -> list[str]:
 def _name_services(system: SystemFiles) -> Iterator[str]:
     for line in _lines(system.name_services):
         _, _, services = line.partition(":")
-        for service in re.sub(r"\[[^]]*\]", " ", services).split():
+        for service in _ACTIONS.sub(" ", services).split():
             yield f"libnss_{service}.so.2"
 
 

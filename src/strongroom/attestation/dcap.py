@@ -9,10 +9,8 @@ verify nothing start without it.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,9 +33,11 @@ from strongroom.errors import ErrorCode, EvidenceError
 MAX_TIME: Final = 2**40
 """Far beyond the lifetime of any certificate, well within what dcap-qvl calculates with."""
 
-_LAST_CERTIFICATE: Final = re.compile(
-    r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*\0?\s*\Z"
-)
+MAX_CERTIFICATE: Final = 8 * 1024
+"""Most characters of the root in PEM, without its frame; Intel's has about 900."""
+
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
 
 # What dcap-qvl 0.7 says, and what it means; everything else is "does not verify".
 _MEANINGS: Final[tuple[tuple[str, ErrorCode], ...]] = (
@@ -117,13 +117,7 @@ def choose_root(chain: str, roots: TrustRoots) -> tuple[Anchor, bytes]:
     Raises:
         EvidenceError: `evidence-malformed` or `evidence-untrusted-root`.
     """
-    last = _LAST_CERTIFICATE.search(chain)
-    if last is None:
-        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM")
-    try:
-        der = base64.b64decode("".join(last.group(1).split()), validate=True)
-    except binascii.Error:
-        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM") from None
+    der = _last_certificate(chain)
     digest = hashlib.sha256(der).hexdigest()
     if digest == INTEL_ROOT_SHA256 and roots.intel:
         return Anchor.INTEL, der
@@ -133,6 +127,26 @@ def choose_root(chain: str, roots: TrustRoots) -> tuple[Anchor, bytes]:
     raise EvidenceError(
         EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=" or ".join(trusted) or "none"
     )
+
+
+def _last_certificate(chain: str) -> bytes:
+    """The DER of the last certificate. Nothing is verified yet, so this takes linear time on any text."""
+    text = chain.rstrip(" \t\r\n\0")
+    start = text.rfind(_BEGIN)
+    if start < 0 or not text.endswith(_END):
+        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM")
+    body = text[start + len(_BEGIN) : -len(_END)]
+    if len(body) > MAX_CERTIFICATE:
+        raise EvidenceError(
+            EVIDENCE_MALFORMED, "the root", found=f"{len(body)}", expected=f"at most {MAX_CERTIFICATE}"
+        )
+    try:
+        der = base64.b64decode("".join(body.split()), validate=True)
+    except ValueError:  # binascii.Error is one; so is what is not ASCII
+        der = b""
+    if not der:
+        raise EvidenceError(EVIDENCE_MALFORMED, "the issuer chain of the TCB info is not PEM")
+    return der
 
 
 def _verify(quote: bytes, collateral: Mapping[str, str], root: bytes | None, now: int) -> dict[str, Any]:

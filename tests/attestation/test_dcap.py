@@ -1,0 +1,72 @@
+"""The root at the end of an issuer chain: found in linear time, bounded, and only where it ends the chain."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+
+import pytest
+
+from strongroom.attestation.claims import Anchor
+from strongroom.attestation.dcap import MAX_CERTIFICATE, choose_root
+from strongroom.attestation.evidence import MAX_COLLATERAL
+from strongroom.attestation.roots import TrustRoots
+from strongroom.errors import EvidenceError
+
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+DER = b"\x30\x82" + bytes(range(256))
+ROOTS = TrustRoots(simulated=frozenset({hashlib.sha256(DER).hexdigest()}), intel=False)
+
+
+def pem(der: bytes) -> str:
+    return f"{BEGIN}\n{base64.encodebytes(der).decode()}{END}\n"
+
+
+@pytest.mark.parametrize("tail", ["", "\n", "\0", " \r\n\t\0 \n", "\n\n\0\0"])
+def test_the_last_certificate_counts(tail: str) -> None:
+    assert choose_root(pem(b"leaf") + pem(DER) + tail, ROOTS) == (Anchor.SIMULATED, DER)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "",
+        END,
+        BEGIN,
+        END + BEGIN,
+        BEGIN + END,
+        f"{BEGIN}\n \n{END}",
+        BEGIN + "-----END CERTIFICATE-----"[5:],
+        pem(DER) + "x",
+        pem(DER).replace("MIIA", "MII-"),
+        pem(DER)[:60] + "\0" + pem(DER)[60:],
+        f"{BEGIN}\u00e9{END}",
+        f"{BEGIN}AAA{END}",
+    ],
+)
+def test_what_is_not_a_chain_is_refused(chain: str) -> None:
+    with pytest.raises(EvidenceError, match="evidence-malformed"):
+        choose_root(chain, ROOTS)
+
+
+def test_a_certificate_is_bounded() -> None:
+    room = MAX_CERTIFICATE - len(pem(DER)) + len(BEGIN) + len(END) + 1
+    assert choose_root(f"{BEGIN}{' ' * room}{pem(DER)[len(BEGIN) :]}", ROOTS)[1] == DER
+    with pytest.raises(EvidenceError, match="the root"):
+        choose_root(f"{BEGIN}{' ' * (room + 1)}{pem(DER)[len(BEGIN) :]}", ROOTS)
+
+
+@pytest.mark.parametrize(
+    "part", [" ", "\0", " \0", BEGIN, END, BEGIN + "A", f"{END} ", f"{BEGIN}A{END} ", f"{BEGIN}{END}\0 "]
+)
+@pytest.mark.parametrize("end", ["x", " x", f"{BEGIN}A{END}", ""])
+def test_takes_linear_time_before_anything_is_verified(part: str, end: str) -> None:
+    """512 KiB, the most that collateral may have; with a backtracking search this took minutes."""
+    chain = part * (MAX_COLLATERAL // len(part)) + end
+    begun = time.process_time()
+    with pytest.raises(EvidenceError):
+        choose_root(chain, ROOTS)
+    with pytest.raises(EvidenceError):
+        choose_root(f"{pem(DER)}{chain}x", ROOTS)
+    assert time.process_time() - begun < 1
