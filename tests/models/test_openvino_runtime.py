@@ -174,6 +174,57 @@ def test_a_failing_inference_is_answered_and_disturbs_nobody(
         assert infer(runtime, {"x": np.arange(4, dtype=np.float32)})["y"].tolist() == [[0, 1], [2, 3]]
 
 
+class Unreadable(dict[str, np.ndarray[Any, Any]]):
+    """Inputs that a slot's thread cannot read."""
+
+    def __init__(self, array: np.ndarray[Any, Any], error: type[Exception]) -> None:
+        super().__init__(x=array)
+        self._error = error
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if threading.current_thread().name.startswith("slot-"):
+            raise self._error("42.125")
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("error", [MemoryError, ValueError, TypeError, KeyError, OSError])
+def test_no_exception_ends_a_slot_or_leaves_a_call_unanswered(
+    graphs: Any, bundle_of: BundleOf, start: Start, infer: Infer, error: type[Exception]
+) -> None:
+    runtime = start(bundle_of(graphs.echo((-1, 4)), max_batch=1), streams=1)
+    answers = queue.SimpleQueue[Any]()
+    count = 2 * runtime.slots
+    for _ in range(count):
+        runtime.submit(
+            Unreadable(np.zeros((3, 4), np.float32), error), lambda outputs, error: answers.put(error)
+        )
+    found = [answers.get(timeout=10) for _ in range(count)]
+    assert {refused.code for refused in found} == {"inference-failed"}
+    assert "42.125" not in str(found)
+    assert infer(runtime, {"x": np.ones((1, 4), np.float32)})["y"].sum() == 4
+    assert answers.empty(), "answered twice"
+
+
+def test_an_exception_while_outputs_are_copied_is_answered_too(
+    graphs: Any, bundle_of: BundleOf, start: Start, infer: Infer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, copy = start(bundle_of(graphs.echo((-1, 4)), max_batch=1), streams=1), np.array
+
+    def no_room(*args: Any, **options: Any) -> Any:
+        if threading.current_thread().name.startswith("slot-"):
+            raise TypeError
+        return copy(*args, **options)
+
+    answers = queue.SimpleQueue[Any]()
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "array", no_room)
+        for _ in range(2 * runtime.slots):
+            runtime.submit({"x": np.zeros((1, 4), np.float32)}, lambda outputs, error: answers.put(error))
+        for _ in range(2 * runtime.slots):
+            assert answers.get(timeout=10).code == "inference-failed"
+    assert infer(runtime, {"x": np.ones((1, 4), np.float32)})["y"].sum() == 4
+
+
 def test_preprocessing_is_part_of_the_graph(
     graphs: Any, bundle_of: BundleOf, start: Start, infer: Infer
 ) -> None:
