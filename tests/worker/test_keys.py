@@ -145,9 +145,23 @@ def test_an_older_epoch_of_another_service_is_refused_too(keys: ServiceKeys, kit
     assert "service" in _refused(keys, _epoch(kit, 2), _epoch(kit, 1, service="texts")).detail
 
 
-def test_an_older_epoch_may_have_named_other_models(keys: ServiceKeys, kit: Any) -> None:
+def test_an_older_epoch_may_lack_models(keys: ServiceKeys, kit: Any) -> None:
     keys.accept((_epoch(kit, 2), _epoch(kit, 1, models={})), 0)
     assert keys.epochs == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "promised", [KeysetModel("0", LITE0.manifest), KeysetModel("1", "sha256:" + "4" * 64)]
+)
+def test_an_older_epoch_that_promises_another_model_is_left_out(
+    keys: ServiceKeys, kit: Any, promised: KeysetModel
+) -> None:
+    new, old, oldest = _epoch(kit, 3), _epoch(kit, 2, models={"lite0": promised}), _epoch(kit, 1)
+    keys.accept((new, old, oldest), 0)
+    assert keys.epochs == (3, 1)
+    assert not _opens(keys, old, kit)
+    assert _opens(keys, new, kit)
+    assert _opens(keys, oldest, kit)
 
 
 def test_further_models_of_the_service_do_no_harm(keys: ServiceKeys, kit: Any) -> None:

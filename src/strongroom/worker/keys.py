@@ -5,7 +5,9 @@
 2. The newest keyset names every model that this worker serves, with the digest of its manifest. A keyset that
    promises clients another model than the one loaded here is not served under.
 3. The newest epoch never runs backwards, and an epoch's keyset never changes.
-4. Older epochs are honoured as long as the broker honours them, then their keys are dropped.
+4. Older epochs are honoured as long as the broker honours them, then their keys are dropped. One that names
+   a loaded model with another version or manifest is left out: whoever seals to it was promised that other
+   model, and is told to fetch the keys anew instead.
 
     keys = ServiceKeys(init_data, models={"lite0": manifest.digest})
     keys.accept(client.service_key(...))
@@ -86,6 +88,7 @@ class ServiceKeys:
         if live[0].epoch < self._newest:
             raise WorkerError(KEYS_REFUSED, "epoch", found=live[0].epoch, expected=f"at least {self._newest}")
         self._check_models(live[0].keyset)
+        live = (live[0], *(epoch for epoch in live[1:] if self._agrees(epoch.keyset)))
         before = self.epochs
         self._install(live)
         self._newest = live[0].epoch
@@ -115,6 +118,10 @@ class ServiceKeys:
         known = self._digests.get(keyset.epoch)
         if known is not None and known != keyset.digest():
             raise WorkerError(KEYS_REFUSED, f"the keyset of epoch {keyset.epoch} has changed")
+
+    def _agrees(self, keyset: Keyset) -> bool:
+        """Whether it names no loaded model with another version or manifest; it may lack some."""
+        return all(keyset.models.get(name, model) == model for name, model in self._models.items())
 
     def _check_models(self, keyset: Keyset) -> None:
         for name, model in self._models.items():
