@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_components_sum_up(measured: Measured) -> None:
     measurement = measured()
     components = {component.name: component for component in measurement.components()}
     assert components.keys() == {
-        *("command", "interpreter", "interpreter.settings", "root.0", "standard.0", "system"),
+        *("command", "interpreter", "root.0", "standard.0", "system"),
     }
     assert sum(component.files for component in components.values()) == len(measurement.digests)
     assert (components["root.0"].files, components["root.0"].size) == (3, 49)
@@ -274,23 +275,77 @@ def test_changes_with_what_the_system_preloads(measured: Measured, tmp_path: Pat
     assert after.sha256 != before.sha256
 
 
-@pytest.mark.parametrize("name", ["pyvenv.cfg", "../pyvenv.cfg", f"{VERSION}._pth"])
-def test_a_file_that_leads_the_interpreter_elsewhere_changes_it(
-    python: Path, root: Path, tmp_path: Path, name: str
+SETTINGS = ["pyvenv.cfg", "../pyvenv.cfg", "pybuilddir.txt", "Modules/Setup.local", f"{VERSION}._pth"]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_file_that_leads_the_interpreter_elsewhere_is_refused(python: Path, root: Path, name: str) -> None:
+    measure(python, [root], system=NONE)
+    (python.parent / name).parent.mkdir(exist_ok=True)
+    (python.parent / name).write_text("")
+    with pytest.raises(MeasurementError, match="would lead it to another"):
+        measure(python, [root], system=NONE)
+
+
+HIDE = """
+import _io, sys
+with _io.FileIO(MARKER, "w") as marker:
+    marker.write(b"ran")
+sys.path[:] = GENUINE
+sys.path_importer_cache.clear()
+__path__[:] = [GENUINE[1] + "/encodings"]
+with _io.FileIO(__path__[0] + "/__init__.py") as source:
+    exec(source.read())
+"""
+
+
+@pytest.mark.parametrize("place", ["lib/python.zip", "bin/lib/python.zip", "bin/lib/folder"])
+def test_planted_code_that_hides_itself_is_refused(
+    python: Path, root: Path, tmp_path: Path, place: str
 ) -> None:
-    before = measure(python, [root], system=NONE)
-    evil = copy_python(tmp_path / "evil").parent.parent
-    lines = f"{evil}/lib/{VERSION}\n" if name.endswith("._pth") else f"home = {evil}/bin\n"
-    (python.parent / name).write_text(lines)
-    led_away = measure(python, [root], system=NONE)
-    assert led_away.path.standard[0].is_relative_to(evil)  # the positive control
-    settings = {key for key in led_away.digests if key.startswith("interpreter.settings/")}
-    changed = {key for key, _ in led_away.digests.items() ^ before.digests.items()}
-    assert changed <= settings | {"command/path"}  # the content there is the same
-    assert led_away.sha256 != before.sha256
-    with (evil / "lib" / VERSION / "encodings" / "__init__.py").open("a") as file:
-        file.write("\nEVIL = 1\n")
-    assert measure(python, [root], system=NONE).sha256 not in {before.sha256, led_away.sha256}
+    """It runs before any other code and tells the interpreter's own story: the answer is that of before."""
+    top = python.parent.parent
+    asked = [python, *FLAGS, "-c", "import sys; print(sys.path)"]
+    before = subprocess.run(asked, env={}, capture_output=True, text=True, check=True).stdout
+    compact = VERSION.replace(".", "")
+    genuine = [f"{top}/lib/{compact}.zip", f"{top}/lib/{VERSION}", f"{top}/lib/{VERSION}/lib-dynload"]
+    code = f"MARKER = {str(tmp_path / 'marker')!r}\nGENUINE = {genuine!r}\n"
+    code += HIDE
+    folder = (top / place).parent
+    folder.mkdir(exist_ok=True)
+    if place.endswith(".zip"):
+        with zipfile.ZipFile(folder / f"{compact}.zip", "w") as archive:
+            archive.writestr("encodings/__init__.py", code)
+    else:
+        (folder / VERSION / "encodings").mkdir(parents=True)
+        (folder / VERSION / "encodings" / "__init__.py").write_text(code)
+        (folder / VERSION / "os.py").write_text("")
+    after = subprocess.run(asked, env={}, capture_output=True, text=True, check=True).stdout
+    assert after == before  # the positive controls: it hides, and it ran
+    assert (tmp_path / "marker").exists()
+    if place == "lib/python.zip":
+        changed = measure(python, [root], system=NONE)
+        assert "standard.0" in changed.digests  # named because it is there, not because it says so
+    else:
+        with pytest.raises(MeasurementError, match="does not look where"):
+            measure(python, [root], system=NONE)
+
+
+def test_two_standard_libraries_are_refused(python: Path, root: Path) -> None:
+    top = python.parent.parent
+    before = measure(python, [root], system=NONE).sha256
+    (top / "lib64").symlink_to("lib")
+    assert measure(python, [root], system=NONE).sha256 == before
+    (top / "lib64").unlink()
+    shutil.copytree(top / "lib", top / "lib64")
+    with pytest.raises(MeasurementError, match="two standard libraries"):
+        measure(python, [root], system=NONE)
+
+
+def test_an_interpreter_without_a_standard_library_is_refused(python: Path, root: Path) -> None:
+    (python.parent.parent / "lib" / VERSION / "os.py").unlink()
+    with pytest.raises(MeasurementError, match="no standard library"):
+        measure(python, [root], system=NONE)
 
 
 def test_a_file_that_makes_the_interpreter_import_site_is_refused(python: Path, root: Path) -> None:
@@ -349,11 +404,9 @@ def test_an_interpreter_that_is_none_is_refused(root: Path, tmp_path: Path) -> N
             measure(program, [root], system=NONE)
 
 
-def test_a_script_in_front_of_an_interpreter_is_refused(
-    shared_python: Path, root: Path, tmp_path: Path
-) -> None:
-    wrapper = tmp_path / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec {shared_python} "$@"\n')
+def test_a_script_in_front_of_an_interpreter_is_refused(python: Path, root: Path) -> None:
+    wrapper = python.parent / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
     wrapper.chmod(0o700)
     assert ImportPath.probe(
         wrapper, [root], StartPlan()

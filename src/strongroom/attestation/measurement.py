@@ -8,7 +8,7 @@ exactly what it measured:
     measurement.command(("3", "4"))                 # what to start
     measurement.environment
 
-It covers the base interpreter's program file and the settings beside it, the standard library, every file on
+It covers the base interpreter's program file, the standard library, every file on
 the import path, the system's shared objects that these need, and the command line: flags, bootstrap text,
 environment and the order of the import path. Left out is what has no effect under these flags
 (`start_plan`): `__pycache__` folders, the `.pth` files of a site folder, and what installers note in
@@ -29,6 +29,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from strongroom.attestation import _libraries, _tree
+from strongroom.attestation import _getpath, _libraries, _tree
 from strongroom.attestation._libraries import SystemFiles
 from strongroom.attestation.measurement_errors import INTERPRETER, UNSUPPORTED_FILE, MeasurementError
 from strongroom.attestation.start_plan import ENTRY, FLAGS, StartPlan
@@ -53,6 +54,7 @@ if "site" in sys.modules:
 sys.stdout.buffer.write("\\0".join(sys.path).encode("utf-8", "surrogateescape"))
 """
 _PROBE_TIMEOUT: Final = 30
+_VERSION: Final = re.compile(rb"Python (3\.[0-9]{1,3})\.[0-9]{1,3}\S{0,16}\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,38 +73,48 @@ class ImportPath:
 
     @classmethod
     def probe(cls, interpreter: Path, roots: Sequence[Path], plan: StartPlan) -> ImportPath:
-        """Ask the interpreter itself, started as the worker will be, where its standard library is.
+        """Find the standard library, and check that the interpreter, started as the worker, agrees.
 
-        A file beside it can lead it elsewhere, or make it import `site` in spite of `-S` (`pyvenv.cfg`,
-        `._pth`). So what it says is what is measured, and such files are measured too.
+        Its answer alone would mean nothing: code planted where it looks first would give it. So what the
+        files around it say is measured (`_getpath`), and another answer is refused.
 
         Raises:
-            MeasurementError: `measurement-interpreter`: it does not start, or it imports `site`.
+            MeasurementError: `measurement-interpreter`: it does not start, it imports `site`, or where its
+                standard library is, is not clear.
         """
         program = interpreter.resolve()
-        command = [str(program), *plan.flags, "-c", _PROBE]
-        try:
-            result = subprocess.run(
-                command,
-                env=dict(plan.environment),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=True,
-                timeout=_PROBE_TIMEOUT,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise MeasurementError(INTERPRETER, f"{program}: {type(error).__name__}") from None
-        entries = [Path(os.fsdecode(entry)) for entry in result.stdout.split(b"\0")]
-        standard = tuple(entry for entry in entries if entry.exists())
-        if not standard or not all(entry.is_absolute() for entry in entries):
-            raise MeasurementError(INTERPRETER, f"{program} has no standard library")
-        return cls(program, standard, tuple(root.absolute() for root in roots))
+        # The version is compiled in; to tell it, the interpreter imports nothing.
+        version = _VERSION.fullmatch(_run(program, ["-I", "-S", "-V"], plan))
+        if version is None:
+            raise MeasurementError(INTERPRETER, f"{program} does not tell its version")
+        standard = _getpath.standard_library(program, version[1].decode())
+        answer = _run(program, [*plan.flags, "-c", _PROBE], plan)
+        if answer != b"\0".join(map(os.fsencode, standard)):
+            raise MeasurementError(INTERPRETER, f"{program} does not look where its standard library is")
+        existing = tuple(entry for entry in standard if entry.exists())
+        return cls(program, existing, tuple(root.absolute() for root in roots))
 
     @property
     def entries(self) -> tuple[Path, ...]:
         """The whole import path, in order."""
         return (*self.standard, *self.roots)
+
+
+def _run(program: Path, arguments: Sequence[str], plan: StartPlan) -> bytes:
+    """What an interpreter writes, started in the worker's environment."""
+    try:
+        result = subprocess.run(
+            [str(program), *arguments],
+            env=dict(plan.environment),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            timeout=_PROBE_TIMEOUT,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MeasurementError(INTERPRETER, f"{program}: {type(error).__name__}") from None
+    return result.stdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +219,7 @@ def measure(
     path = ImportPath.probe(interpreter, roots, plan)
     program = str(path.interpreter)
     order, walks = _places(path)
-    own = [("interpreter", program), *_settings(path.interpreter)]
-    files = _tree.digest(itertools.chain(own, *walks), threads=threads)
+    files = _tree.digest(itertools.chain([("interpreter", program)], *walks), threads=threads)
     libraries = _libraries.shared_objects(program, files, system or SystemFiles(), threads=threads)
     documents = plan.documents() | {"command/path": json.dumps(order).encode()}
     digests = {file.name: file.sha256 for file in files}
@@ -242,15 +253,6 @@ def _places(path: ImportPath) -> tuple[list[str], list[Iterator[tuple[str, str]]
         order.append(f"root.{index}")
         walks.append(_files(root, f"root.{index}", _skip_in_root))
     return order, walks
-
-
-def _settings(interpreter: Path) -> list[tuple[str, str]]:
-    """Files beside the interpreter, there or not, by which it finds its standard library (getpath)."""
-    folder = interpreter.parent
-    places = {f"interpreter.settings/{path.name}": path for path in folder.glob("*._pth")}
-    places |= {f"interpreter.settings/{name}": folder / name for name in ("pybuilddir.txt", "pyvenv.cfg")}
-    places["interpreter.settings/../pyvenv.cfg"] = folder.parent / "pyvenv.cfg"
-    return [(name, str(path)) for name, path in places.items()]
 
 
 def _files(place: Path, label: str, skip: _tree.Skip) -> Iterator[tuple[str, str]]:
