@@ -124,16 +124,17 @@ def test_signals_to_the_launcher_end_the_process_in_order(
     os.mkfifo(tmp_path / "ready")
     launcher = tiny.launcher({"wait": str(tmp_path / "ready")})
     before = signal.getsignal(number)
-
-    def interrupt() -> None:
-        (tmp_path / "ready").read_bytes()
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    assert launcher.run() == 5
-    thread.join()
-    assert signal.getsignal(number) is before
+    pid = os.fork()  # the signal must not meet the test run itself
+    if pid == 0:
+        code = 99
+        try:
+            code = launcher.run() if signal.getsignal(number) is before else 98
+            code = code if signal.getsignal(number) is before else 97
+        finally:
+            os._exit(code)
+    (tmp_path / "ready").read_bytes()
+    os.kill(pid, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
 
 
 def test_a_signal_before_the_process_runs_is_not_lost(
