@@ -15,17 +15,25 @@ from strongroom.attestation.keyset import KeysetModel
 from strongroom.attestation.serving import EvidenceList, ServiceAppraisal, ServiceEvidence, Verdict
 from strongroom.broker import admin
 from strongroom.broker.client import KbsClient
+from strongroom.broker.errors import (
+    BROKER_REFUSED,
+    BROKER_UNREACHABLE,
+    SERVICE_FOREIGN,
+    SESSION_EXPIRED,
+    STORE_BUSY,
+)
 from strongroom.broker.store import Store
 from strongroom.crypto.sign import SigningKey
-from strongroom.errors import UnreachableError
+from strongroom.errors import BrokerError, EvidenceError, StrongroomError, UnreachableError
 from strongroom.models.bundle import read_bundle, write_bundle
 from strongroom.queue.errors import QUEUE_UNREACHABLE
-from strongroom.worker.duties import HURRY_AT_MOST_EVERY, Credentials, Duties
+from strongroom.worker.duties import HURRY_AT_MOST_EVERY, Credentials, Duties, _is_refusal
 from strongroom.worker.enroll import Enrolment
-from strongroom.worker.errors import WorkerError
+from strongroom.worker.errors import KEYS_REFUSED, WorkerError
 from strongroom.worker.evidence import Beacons, EvidenceSource
 from strongroom.worker.keys import ServiceKeys
 from strongroom.worker.logging import Journal
+from strongroom.worker.quoter import QUOTE_REFUSED
 
 
 @dataclass
@@ -186,20 +194,86 @@ async def test_a_beacon_of_another_broker_is_not_followed(world: World, kit: Any
     assert b"signature-invalid" in b"".join(world.lines)
 
 
-async def test_an_epoch_for_another_model_than_the_loaded_one_is_not_served(
-    world: World, kit: Any, tmp_path: Any
-) -> None:
-    """The owner has registered a new version: workers that still hold the old one stay on the old epoch."""
-    old = read_bundle(kit.double_bundle(tmp_path))
+def _register_newer_model(world: World, kit: Any, folder: Any) -> None:
+    old = read_bundle(kit.double_bundle(folder))
     newer = msgspec.structs.replace(old.manifest, version="2")
     world.rig.add_model(write_bundle(newer, dict(old.files)))
+
+
+async def test_an_epoch_for_another_model_than_the_loaded_one_ends_it(
+    world: World, kit: Any, tmp_path: Any
+) -> None:
+    """The owner has registered a new version: the worker must be started anew to load it."""
+    await world.duties.renew()
+    world.published.clear()
+    _register_newer_model(world, kit, tmp_path)
+    with pytest.raises(WorkerError, match="service-keys-refused") as refused:
+        await asyncio.wait_for(world.duties.run(), 30)
+    assert refused.value.exit_code == 3
+    assert "rotation" in world.events()
+    assert world.published == []
+
+
+async def test_a_rotation_that_the_broker_refuses_this_worker_ends_it(world: World) -> None:
+    await world.duties.renew()
+    admin.rotate(world.rig.store, "pictures")
+    world.rig.measurement = b"\x07" * 32
+    with pytest.raises(BrokerError, match="policy-measurement") as refused:
+        await asyncio.wait_for(world.duties.run(), 30)
+    assert refused.value.exit_code == 3
+
+
+async def test_a_refusal_that_a_request_brings_to_light_wakes_it(
+    world: World, kit: Any, tmp_path: Any
+) -> None:
+    running = asyncio.create_task(world.duties.run())
+    while "policy" not in world.kinds() or world.duties._renewing is not None:
+        await asyncio.sleep(0)
+    _register_newer_model(world, kit, tmp_path)
+    world.duties._last_round = float("-inf")
+    assert await world.duties.hurry() is False
+    with pytest.raises(WorkerError, match="service-keys-refused"):
+        await asyncio.wait_for(running, 30)
+
+
+async def test_a_broker_that_goes_away_during_a_rotation_is_waited_for(world: World) -> None:
+    signed = world.enrolment.beacon
+    admin.rotate(world.rig.store, "pictures")
+
+    def then_away() -> bytes:
+        document = signed()
+        world.enrolment._client._connection.port = 9
+        world.enrolment.close()
+        return document
+
+    world.enrolment.beacon = then_away  # type: ignore[method-assign]
     assert await world.duties.renew() is False
     assert world.keys.epochs == (1,)
-    assert b"service-keys-refused" in b"".join(world.lines)
-    assert world.appraise(world.latest("evidence")).epoch == 1
-    world.skew = 40 * 86400
-    with pytest.raises(WorkerError, match="service-keys-refused"):
-        await world.duties.renew()
+    assert "rotation" in world.events()
+    assert world.kinds() == ["evidence", "keyset", "policy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        (BrokerError(SERVICE_FOREIGN), True),
+        (WorkerError(KEYS_REFUSED), True),
+        (BrokerError(SESSION_EXPIRED), False),
+        (BrokerError(BROKER_REFUSED), False),
+        (BrokerError(STORE_BUSY), False),
+        (UnreachableError(BROKER_UNREACHABLE), False),
+        (EvidenceError(QUOTE_REFUSED), False),
+    ],
+)
+def test_only_what_trying_again_does_not_mend_is_a_refusal(error: StrongroomError, final: bool) -> None:
+    assert _is_refusal(error) is final
+
+
+async def test_an_old_epoch_ends_when_the_broker_drops_it_once_a_newer_one_is_known(world: World) -> None:
+    [alone] = world.keys.ends
+    admin.rotate(world.rig.store, "pictures", grace=3600)
+    await world.duties.renew()
+    assert world.keys.ends[1] <= time.time() + 3600 < alone
 
 
 async def test_without_any_key_it_ends(world: World) -> None:

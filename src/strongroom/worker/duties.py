@@ -3,7 +3,9 @@
 Every quarter of the evidence's life it asks the broker for a beacon. A beacon that names a newer epoch
 makes it attest again and take the keys of that epoch; then it makes evidence over the beacon and publishes
 it with the keyset and the release policy. While the broker is away it goes on with the keys that it has,
-and tries again with growing pauses; it drops each key when its time is over.
+and tries again with growing pauses; it drops each key when its time is over. When the newer keys are refused
+(the broker no longer releases to this worker, or they are for another model than the one loaded) it ends:
+what it holds is honoured less long than it knows, and others must get the requests that it cannot open.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.attestation.beacon import SignedBeacon
-from strongroom.errors import StrongroomError
+from strongroom.broker.errors import (
+    BROKER_REFUSED,
+    SESSION_EXPIRED,
+    SESSION_SPENT,
+    SESSION_UNKNOWN,
+    TOKEN_EXPIRED,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+)
+from strongroom.errors import EXIT_REFUSED, BrokerError, StrongroomError
 from strongroom.worker.enroll import Enrolment
 from strongroom.worker.errors import KEYS_REFUSED, WorkerError
 from strongroom.worker.evidence import Beacons, EvidenceSource
@@ -28,6 +39,20 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 HURRY_AT_MOST_EVERY: Final = 2.0
 """Seconds between two rounds that requests with unknown keys may cause."""
+
+_PASSING: Final = frozenset(
+    kind.code
+    for kind in (
+        BROKER_REFUSED,
+        SESSION_EXPIRED,
+        SESSION_SPENT,
+        SESSION_UNKNOWN,
+        TOKEN_EXPIRED,
+        TOKEN_INVALID,
+        TOKEN_MISSING,
+    )
+)
+"""Refusals that a new session mends, and what a proxy before a broker that is away may answer."""
 
 Publish = Callable[[str, bytes, float], Awaitable[None]]
 """Publishes a document: kind, bytes, seconds that it is good for."""
@@ -100,27 +125,31 @@ class Duties:
         self._loop = asyncio.get_running_loop()
         self._renewing: asyncio.Task[bool] | None = None
         self._last_round = float("-inf")
+        self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Renew for ever, a first time at once.
 
         Raises:
-            WorkerError: `service-keys-refused`: no key is left. A worker without keys must not take requests.
+            WorkerError: `service-keys-refused`: no key is left, or newer ones are refused. Such a worker must
+                not take requests.
+            BrokerError: The broker releases newer keys to others, and refuses them to this worker.
         """
         pause = FIRST_PAUSE
         while True:
             if await self.renew():
                 pause = FIRST_PAUSE
-                await asyncio.sleep(self._next_round())
+                await self._sleep(self._next_round())
             else:
-                await asyncio.sleep(pause)
+                await self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE, self._max_age / 4)
 
     async def renew(self) -> bool:
         """One round; callers at the same time share it. Says whether everything is as it should be.
 
         Raises:
-            WorkerError: `service-keys-refused`: no key is left.
+            WorkerError: `service-keys-refused`: no key is left, or newer ones are refused.
+            BrokerError: The broker refuses newer keys.
         """
         if self._renewing is None:
             self._renewing = self._loop.create_task(self._round(), name="renew")
@@ -135,7 +164,7 @@ class Duties:
         """
         before = self._keys.newest
         if self._renewing is not None or self._loop.time() - self._last_round >= HURRY_AT_MOST_EVERY:
-            with suppress(WorkerError):  # without any key left, `run` ends the worker
+            with suppress(BrokerError, WorkerError):  # `run` wakes up and ends the worker
                 await self.renew()
         return self._keys.newest > before
 
@@ -148,8 +177,15 @@ class Duties:
         """
         return await self._loop.run_in_executor(self._executor, self._over_nonce, nonce)
 
-    def _renewed(self, _: asyncio.Task[bool]) -> None:
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+
+    def _renewed(self, task: asyncio.Task[bool]) -> None:
         self._renewing = None
+        if not task.cancelled() and task.exception() is not None:
+            self._over.set()
         self._last_round = self._loop.time()
 
     def _next_round(self) -> float:
@@ -178,10 +214,12 @@ class Duties:
             self._journal.event("epoch-dropped", epoch=epoch)
         try:
             signed, beacon = self._beacons.accept(self._enrolment.beacon())
-            complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
         except StrongroomError as error:
             self._journal.failure("beacon", error)
+            self._enrolment.close()
             return _Round(complete=False, evidence=None)
+        try:
+            complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
         finally:
             self._enrolment.close()
         evidence = self._over_beacon(signed)
@@ -193,6 +231,8 @@ class Duties:
             self._keys.accept(self._enrolment.service_keys(), int(self._now()))
         except StrongroomError as error:
             self._journal.failure("rotation", error)
+            if _is_refusal(error):
+                raise
             return False
         self._journal.event("epoch", epoch=self._keys.newest, count=len(self._keys.epochs))
         return True
@@ -212,3 +252,9 @@ class Duties:
         if current is None:
             raise WorkerError(KEYS_REFUSED, "no epoch is honoured any more")
         return self._source.over_nonce(nonce, current.keyset.digest()).to_json_bytes()
+
+
+def _is_refusal(error: StrongroomError) -> bool:
+    """Whether trying again does not mend it."""
+    ours = isinstance(error, BrokerError | WorkerError)
+    return ours and error.exit_code == EXIT_REFUSED and error.code not in _PASSING
