@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from strongroom.attestation.initdata import InitData
@@ -16,7 +17,7 @@ from strongroom.broker.release import ModelKey
 from strongroom.broker.store import Store
 from strongroom.crypto import agefile
 from strongroom.errors import StrongroomError
-from strongroom.models.bundle import read_bundle
+from strongroom.models.bundle import read_bundle, write_bundle
 from strongroom.worker.enroll import MAX_SEALED, Enrolment, check_policy, open_bundle
 
 
@@ -210,6 +211,26 @@ def test_another_manifest_is_refused(sealed: tuple[bytes, ModelKey]) -> None:
     data, key = sealed
     error = _bundle_refused(data, dataclasses.replace(key, manifest="sha256:" + "0" * 64))
     assert (error.code, error.detail) == ("bundle-refused", "digest of the manifest")
+
+
+def test_a_version_below_the_floor_is_refused(sealed: tuple[bytes, ModelKey]) -> None:
+    data, key = sealed
+    version = read_bundle(agefile.open_sealed(data, key.identity, limit=MAX_SEALED)).manifest.version
+    assert open_bundle(data, dataclasses.replace(key, version_floor=int(version)))
+    error = _bundle_refused(data, dataclasses.replace(key, version_floor=int(version) + 1))
+    assert (error.code, error.detail, error.found) == ("bundle-refused", "version", version)
+
+
+def test_a_version_that_is_no_number_counts_as_0(double_tar: bytes) -> None:
+    old = read_bundle(double_tar)
+    tar = write_bundle(msgspec.structs.replace(old.manifest, version="v9"), dict(old.files))
+    identity = agefile.generate_identity()
+    data = agefile.seal(tar, agefile.recipient_of(identity))
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    manifest = read_bundle(tar).manifest.digest
+    key = ModelKey("kbs:///default/model/double", identity, manifest, digest, 0)
+    assert open_bundle(data, key).manifest.version == "v9"
+    assert _bundle_refused(data, dataclasses.replace(key, version_floor=1)).detail == "version"
 
 
 def test_a_model_of_somebody_else_for_the_same_recipient_is_refused(

@@ -119,6 +119,11 @@ def open_bundle(sealed: bytes, key: ModelKey) -> Bundle:
         raise WorkerError(
             BUNDLE_REFUSED, "digest of the manifest", found=manifest.digest, expected=key.manifest
         )
+    number = int(manifest.version) if manifest.version.isdecimal() else 0  # as the broker counts
+    if number < key.version_floor:
+        raise WorkerError(
+            BUNDLE_REFUSED, "version", found=manifest.version, expected=f"at least {key.version_floor}"
+        )
     return bundle
 
 
