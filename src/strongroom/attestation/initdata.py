@@ -8,10 +8,10 @@ CONFIGID (SGX) or MRCONFIGID (TDX) carries it. See docs/reference/init-data.md.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
 from typing import Final
 
+from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import INIT_DATA_MALFORMED
 from strongroom.attestation.fields import RESOURCE, SERVICE_NAME, SHA256, SIGNING_KEY, Fields
 from strongroom.errors import EvidenceError
@@ -116,6 +116,6 @@ def _read(value: object) -> Fields:
 
 def _toml(text: str) -> dict[str, object]:
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except (ValueError, RecursionError):  # ValueError: TOML errors, and integers too long for Python
         raise EvidenceError(INIT_DATA_MALFORMED, "not TOML") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import POLICY_INVALID
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.errors import ConfigError, CryptoError
@@ -91,7 +91,7 @@ def _toml(text: str) -> dict[str, Any]:
     if len(text) > MAX_POLICY or len(text.encode("utf-8", "surrogatepass")) > MAX_POLICY:
         raise ConfigError(POLICY_INVALID, "too long", expected=f"at most {MAX_POLICY} bytes")
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except (ValueError, RecursionError) as error:  # ValueError: TOML errors, integers too long for Python
         raise ConfigError(POLICY_INVALID, f"not TOML: {_printable(str(error))}") from None
 
