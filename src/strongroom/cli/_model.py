@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strongroom.cli._output import emit, say, working
-from strongroom.cli._show import FILE_UNREADABLE, open_store
+from strongroom.cli._show import open_store
+from strongroom.cli.errors import FILE_UNREADABLE
 from strongroom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from strongroom.broker.registry import ModelRecord
+    from strongroom.models.manifest import Manifest
 
 MAX_BUNDLE = 8 << 30
 REPOSITORY = "default"
@@ -51,7 +57,6 @@ def run_import(
 
 def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool) -> None:
     """Seal a bundle and put its key into the broker's store."""
-    from strongroom.broker import admin
     from strongroom.crypto import agefile
     from strongroom.models.bundle import read_bundle
 
@@ -60,17 +65,14 @@ def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool
     identity = agefile.generate_identity()
     with working(f"Sealing {bundle.name} ..."):
         sealed = agefile.seal(data, agefile.recipient_of(identity))
-    with open_store(home) as store:
-        record = admin.register_model(
-            store,
-            resource=f"{REPOSITORY}/model/{manifest.name}",
-            name=manifest.name,
-            version=manifest.version,
-            manifest_digest=manifest.digest,
-            sealed_sha256=hashlib.sha256(sealed).hexdigest(),
-            identity=identity,
-        )
-    output.write_bytes(sealed)
+    # The key comes between writing and naming: it replaces the key of an older file of this name.
+    fresh = output.with_name(f"{output.name}.new")
+    fresh.write_bytes(sealed)
+    try:
+        record = _register(home, manifest, hashlib.sha256(sealed).hexdigest(), identity)
+        fresh.replace(output)
+    finally:
+        fresh.unlink(missing_ok=True)
     facts = {
         "sealed": str(output),
         "name": record.name,
@@ -84,6 +86,21 @@ def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool
         say(
             f"Sealed {output}: {record.name} version {record.version}. "
             f"Its key is {record.uri} in the broker's store, and nowhere else."
+        )
+
+
+def _register(home: Path | None, manifest: Manifest, sealed_sha256: str, identity: str) -> ModelRecord:
+    from strongroom.broker import admin
+
+    with open_store(home) as store:
+        return admin.register_model(
+            store,
+            resource=f"{REPOSITORY}/model/{manifest.name}",
+            name=manifest.name,
+            version=manifest.version,
+            manifest_digest=manifest.digest,
+            sealed_sha256=sealed_sha256,
+            identity=identity,
         )
 
 

@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli._output import remember_json
-
-JsonOption = Annotated[
-    bool, typer.Option("--json", callback=remember_json, is_eager=True, help="Print JSON for machines.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 UrlOption = Annotated[str, typer.Option("--url", help="Address of the service's front end.")]
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="What the service must satisfy (TOML). Without it: exit 3.")
@@ -27,4 +23,3 @@ HomeOption = Annotated[
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8470"
-EXAMPLES = "\b\nExamples:\n"

@@ -14,31 +14,29 @@ if TYPE_CHECKING:
 
     from strongroom.errors import StrongroomError
 
-_MACHINE = "STRONGROOM_JSON_OUTPUT"
-
 
 def say(text: str = "") -> None:
     """One line of text for people, on standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    _print(text + "\n")
 
 
 def emit(value: Any) -> None:
     """One JSON document for machines, on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    _print(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def remember_json(value: bool) -> bool:  # noqa: FBT001 -- a typer callback
-    """Note that this run speaks JSON, so that errors do too."""
-    if value:
-        os.environ[_MACHINE] = "1"
-    return value
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough (`| head`): go on in silence
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 -- a device
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def show_error(error: StrongroomError) -> None:
+def show_error(error: StrongroomError, *, json_output: bool) -> None:
     """Print an error on standard error: what was wrong, found, expected, what to do, and its code."""
-    if os.environ.get(_MACHINE):
+    if json_output:
         sys.stderr.write(json.dumps({"error": error.to_problem()}, ensure_ascii=False) + "\n")
         return
     lines = [f"Error: {error.kind.title.rstrip('.')}" + (f": {error.detail}" if error.detail else "")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-import click
 import typer
 
 from strongroom import __version__
 from strongroom.cli import keys, measure, model, parts, service
 from strongroom.cli._output import show_error
-from strongroom.errors import StrongroomError
+from strongroom.cli.errors import SYSTEM_REFUSED, USAGE_INVALID
+from strongroom.errors import EXIT_USAGE, ConfigError, StrongroomError
+
+# What the parser raises. Typer, which brings its own Click from some version on, names only a subclass of it.
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="strongroom",
@@ -44,20 +48,28 @@ def _root(
     pass
 
 
-def run() -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     # `import openvino` would import its converter, which reports its use over the network.
     sys.modules.setdefault("openvino.tools", None)  # type: ignore[arg-type]  # None forbids the import
+    arguments = sys.argv[1:] if arguments is None else arguments
+    json_output = "--json" in arguments
     try:
-        result = app(standalone_mode=False)
+        result = app(args=list(arguments), standalone_mode=False)
     except StrongroomError as error:
-        show_error(error)
+        show_error(error, json_output=json_output)
         return error.exit_code
-    except click.exceptions.Abort:
+    except OSError as error:
+        about = [str(part) for part in (error.filename, error.strerror) if part]
+        refused = ConfigError(SYSTEM_REFUSED, ": ".join(about))
+        show_error(refused, json_output=json_output)
+        return refused.exit_code
+    except _UsageError as error:
+        if json_output:
+            show_error(ConfigError(USAGE_INVALID, error.format_message()), json_output=True)
+        else:
+            error.show()
+        return EXIT_USAGE
+    except typer.Abort:
         return 130
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     return result if isinstance(result, int) else 0

@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from strongroom.cli._output import emit, say, working
-from strongroom.errors import EXIT_USAGE, ConfigError, define
+from strongroom.cli.errors import FILE_UNREADABLE, OPTION_INVALID
+from strongroom.errors import ConfigError
 
 if TYPE_CHECKING:
     from strongroom.broker.epochs import EpochRecord
@@ -17,21 +19,6 @@ if TYPE_CHECKING:
     from strongroom.client import Answer, Room
     from strongroom.client._answer import Input
     from strongroom.crypto.hpke import Suite
-
-FILE_UNREADABLE = define(
-    "file-unreadable",
-    "A file cannot be read",
-    status=400,
-    exit_code=EXIT_USAGE,
-    remedy="Check the path and that you may read it.",
-)
-OPTION_INVALID = define(
-    "option-invalid",
-    "An option has a value that is not known",
-    status=400,
-    exit_code=EXIT_USAGE,
-    remedy="Choose one of the values that are named.",
-)
 
 
 def suite_by_name(name: str) -> Suite | None:
@@ -116,11 +103,15 @@ def _read_input(path: Path) -> Input:
     import numpy as np
 
     try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ConfigError(FILE_UNREADABLE, f"{path}: {error}") from None
+        if path.suffix != ".npy":
+            return path.read_bytes()
+        with path.open("rb") as file:
+            array: Input = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except OSError as error:
+        raise ConfigError(FILE_UNREADABLE, f"{path}: {error.strerror}") from None
+    except (ValueError, EOFError, SyntaxError, TokenError, MemoryError) as error:
+        raise ConfigError(FILE_UNREADABLE, f"{path} is not an array of plain numbers: {error}") from None
 
 
 def _as_json(path: Path, answer: Answer, top: int) -> dict[str, Any]:

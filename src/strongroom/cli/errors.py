@@ -1,0 +1,33 @@
+"""Error codes of the command line."""
+
+from __future__ import annotations
+
+from strongroom.errors import EXIT_USAGE, define
+
+FILE_UNREADABLE = define(
+    "file-unreadable",
+    "A file cannot be read",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Check the path and that you may read it.",
+)
+OPTION_INVALID = define(
+    "option-invalid",
+    "An option has a value that is not known",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Choose one of the values that are named.",
+)
+USAGE_INVALID = define(
+    "usage-invalid",
+    "The command line is not usable",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="See the command's --help, which shows an example.",
+)
+SYSTEM_REFUSED = define(
+    "system-refused",
+    "The operating system refused an operation",
+    status=500,
+    remedy="Check that the folder exists, that you may write to it, and that there is space left.",
+)
