@@ -30,7 +30,7 @@ from strongroom.worker.inference import ServedModel
 from strongroom.worker.logging import Journal
 from strongroom.worker.pace import Pace
 from strongroom.worker.quoter import QUOTE_REFUSED
-from strongroom.worker.service import INLINE_BYTES, Control, Service
+from strongroom.worker.service import INLINE_BYTES, MAX_PARKED, MAX_PARKED_SECONDS, Control, Service
 
 _services = itertools.count()
 
@@ -470,6 +470,51 @@ async def test_an_unknown_key_that_stays_unknown_is_refused_as_rfc_9458_says(sta
         reply = await asyncio.wait_for(await bench.send(sealed), 30)
     assert (reply.status, reply.content_type) == (400, "application/problem+json")
     assert json.loads(reply.body)["type"] == OHTTP_KEY_PROBLEM
+
+
+async def test_unknown_keys_cannot_take_all_places_while_the_broker_is_silent(start: Start, kit: Any) -> None:
+    model = kit.memory_model()
+    model.runtime.immediate = True
+    asked, silent = 0, asyncio.Event()
+
+    async def refresh() -> bool:
+        nonlocal asked
+        asked += 1
+        return await silent.wait()
+
+    bench = start(model, refresh=refresh, limit=16)
+    stranger = kit.Sealer(kit.gateway_key(9).config)
+    async with bench.serving():
+        unknown = [await bench.send(stranger.infer("double", kit.x(1, 2, 3, 4))) for _ in range(40)]
+        good = bench.sealer.infer("double", kit.x(1, 2, 3, 4))
+        assert (await bench.ask(good)).status == 200
+        assert sum(future.done() for future in unknown) >= len(unknown) - MAX_PARKED
+        began = time.monotonic()
+        replies = await asyncio.wait_for(asyncio.gather(*unknown), 30)
+        assert time.monotonic() - began < 10 * MAX_PARKED_SECONDS
+    assert asked <= MAX_PARKED
+    assert {json.loads(reply.body)["type"] for reply in replies} == {OHTTP_KEY_PROBLEM}
+
+
+async def test_a_request_with_an_unknown_key_waits_no_longer_than_its_deadline(
+    start: Start, kit: Any
+) -> None:
+    finished = False
+
+    async def refresh() -> bool:
+        nonlocal finished
+        await asyncio.sleep(0)
+        finished = True
+        return False
+
+    bench = start(kit.memory_model(), refresh=refresh)
+    async with bench.serving():
+        bench.skew = 3600.0
+        sealed = kit.Sealer(kit.gateway_key(9).config).infer("double", kit.x(1, 2, 3, 4))
+        soon = int(time.time() * 1000) + 60_000
+        reply = await asyncio.wait_for(await bench.send(sealed, deadline=soon), 30)
+    assert json.loads(reply.body)["type"] == OHTTP_KEY_PROBLEM
+    assert not finished
 
 
 async def test_a_control_record_is_answered_with_fresh_evidence(start: Start, kit: Any) -> None:

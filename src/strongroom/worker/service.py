@@ -31,6 +31,12 @@ INLINE_BYTES: Final = 256 * 1024
 MAX_HELD_BYTES: Final = 512 * 1024 * 1024
 """No more is fetched while the requests held are larger than this together."""
 
+MAX_PARKED: Final = 8
+"""Requests with unknown keys that may wait for newer keys at a time; more are refused at once."""
+
+MAX_PARKED_SECONDS: Final = 1.0
+"""How long one of them may wait: the broker may not answer at all."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -118,6 +124,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._held_bytes = 0
+        self._parked = 0
         self._room = asyncio.Event()
 
     @property
@@ -162,7 +169,7 @@ class Service:
 
     async def _fetch(self) -> None:
         while True:
-            free = self._pace.free(self._held)
+            free = self._pace.free(self._held - self._parked)  # what is parked takes nobody's place
             if not free or self._held_bytes > MAX_HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
@@ -201,15 +208,24 @@ class Service:
                 self._spawn(self._prepare_elsewhere(step))
             else:
                 self._prepared(step, self._core.prepare(step))
-        elif step.unknown_key:
+        elif step.unknown_key and self._parked < MAX_PARKED:
+            self._parked += 1
+            self._room.set()
             self._spawn(self._open_with_newer_keys(delivery))
         else:
             self._answer(delivery, step)
 
     async def _open_with_newer_keys(self, delivery: Delivery) -> None:
         """Another worker may have learnt of a new epoch before this one: look before refusing."""
-        await self._control.refresh()
         record = delivery.record
+        left = (record.deadline - self._core.now_ms()) / 1000
+        try:
+            async with asyncio.timeout(min(max(left, 0.0), MAX_PARKED_SECONDS)):
+                await self._control.refresh()
+        except TimeoutError:
+            pass  # the search goes on, for later requests
+        finally:
+            self._parked -= 1
         step = self._core.receive(record.body, record.deadline)
         if isinstance(step, Task):
             self._opened(delivery, step)
