@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -176,8 +177,26 @@ def test_more_pictures_than_fit_in_memory_are_refused_undecoded(kit: Any) -> Non
         inputs=(TensorSpec("image", "UINT8", (-1, 4096, 4096, 3)),),
         preprocess=ImagePreprocess(input="image", width=4096, height=4096),
     )
-    tensor = kit.pictures(*[b"not even a picture"] * 6)
-    assert _refused(kit.memory_model(manifest), _request(tensor)) == "batch-too-large"
+    model = kit.memory_model(manifest)
+    assert _refused(model, _request(kit.pictures(*[b"not even a picture"] * 2))) == "batch-too-large"
+    assert Inference(model, _request(kit.pictures(b"not even a picture"))).has_pictures
+
+
+def test_pictures_are_decoded_into_one_array(kit: Any) -> None:
+    """Thousands of tiny files become much memory: it is taken once, not once more to join them."""
+    manifest = kit.memory_manifest(
+        "many",
+        inputs=(TensorSpec("image", "UINT8", (-1, 512, 512, 3)),),
+        preprocess=ImagePreprocess(input="image", width=512, height=512),
+    )
+    inference = Inference(kit.memory_model(manifest), _request(kit.pictures(*[kit.picture((1, 2, 3))] * 32)))
+    tracemalloc.start()
+    try:
+        inference.prepare()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert inference.inputs["image"].nbytes <= peak < 1.5 * inference.inputs["image"].nbytes
 
 
 def _respond(model: ServedModel, request: InferRequest, outputs: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ DEFAULT_LABELS: Final = 5
 MAX_LABELS: Final = 100
 MAX_ITEMS: Final = 4096
 """Most items of one request."""
-MAX_PICTURE_BYTES: Final = 256 * 1024 * 1024
+MAX_PICTURE_BYTES: Final = 64 * 1024 * 1024
 """Most bytes that the pictures of one request may take when they are decoded."""
 
 
@@ -129,8 +129,11 @@ class Inference:
         """
         preprocess = self.model.manifest.preprocess
         if self._pictures is not None and preprocess is not None:
-            pictures = [decode_image(data, preprocess) for data in self._pictures.array]
-            self.inputs[self._pictures.name] = np.stack(pictures)
+            encoded = self._pictures.array
+            pictures = np.empty((len(encoded), preprocess.height, preprocess.width, 3), np.uint8)
+            for picture, data in zip(pictures, encoded, strict=True):
+                np.copyto(picture, decode_image(data, preprocess))
+            self.inputs[self._pictures.name] = pictures
             self._pictures = None
         self.model.runtime.check(self.inputs)
         if self.model.runtime.max_batch > 0:
