@@ -1,7 +1,7 @@
 """TOML from outside, bounded before it is parsed.
 
-The parser of the standard library takes time in the square of the parts of a dotted key. Our documents have none: a
-line with more than a few dots outside double quotes is refused unread.
+The parser of the standard library takes time in the square of the parts of a dotted key. Our documents have
+none: a line with more than a few dots outside double quotes is refused unread.
 """
 
 from __future__ import annotations
