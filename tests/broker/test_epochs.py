@@ -138,6 +138,15 @@ def test_a_service_is_rotated_when_a_quarter_of_its_epoch_is_left(rig) -> None:
     assert epochs.rotate_due(rig.store, due + 1) == []
 
 
+def test_a_service_that_cannot_rotate_keeps_no_other_from_it(rig, caplog) -> None:
+    admin.register_service(rig.store, "albums", rig.policy_text, ["default/model/lite0"], "Example Bank")
+    with rig.store.write() as db:
+        db.execute("UPDATE services SET policy = 'broken' WHERE name = 'albums'")
+    due = int(rig.clock()) + admin.DEFAULT_LIFETIME
+    assert epochs.rotate_due(rig.store, due) == [("pictures", 2)]
+    assert "service albums gets no new epoch" in caplog.text
+
+
 def test_a_service_that_has_lost_all_epochs_gets_a_new_one(rig) -> None:
     later = int(rig.clock()) + 2 * admin.DEFAULT_LIFETIME
     assert epochs.rotate_due(rig.store, later) == [("pictures", 2)]

@@ -11,12 +11,14 @@ import pytest
 
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.attestation.evidence import EvidenceKind
-from strongroom.broker import admin, jwe, messages
+from strongroom.broker import admin, jwe, keyfile, messages
+from strongroom.broker.errors import STORE_UNUSABLE
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.log import verify_log
 from strongroom.broker.release import open_model_key, open_service_key
 from strongroom.broker.resource import Resource
 from strongroom.crypto.ohttp import Gateway, seal_request
+from strongroom.errors import BrokerError
 
 KEY = "pictures/service-key/current"
 MODEL = "default/model/lite0"
@@ -27,6 +29,19 @@ def refusal(rig: Any) -> tuple[str, str, str | None]:
     assert entry["event"] == "refused"
     verify_log(rig.store)
     return entry["code"], entry["stage"], entry.get("resource")
+
+
+def counted(rig: Any) -> dict[str, int]:
+    entry = rig.last_entry()
+    assert entry["event"] == "refusals"
+    assert entry.keys() == {"type", "seq", "prev", "time", "event", "counts"}
+    verify_log(rig.store)
+    counts: dict[str, int] = entry["counts"]
+    return counts
+
+
+def log_size(rig: Any) -> int:
+    return sum(1 for _ in admin.log_entries(rig.store))
 
 
 @pytest.mark.parametrize("kind", list(EvidenceKind))
@@ -108,7 +123,7 @@ def test_the_log_holds_no_secret(rig, refused) -> None:
         assert secret.hex().encode() not in text
 
 
-# Each check of an attestation refuses alone, ends the session and is logged.
+# Each check of an attestation refuses alone, ends the session and is logged: counted until there is evidence.
 
 
 @pytest.mark.parametrize(
@@ -127,7 +142,10 @@ def test_a_refused_attestation(
     worker = rig.attester(**attester)
     with refused(code):
         worker.attest(**answer)
-    assert refusal(rig) == (code, "attest", None)
+    if code == "policy-measurement":
+        assert refusal(rig) == (code, "attest", None)
+    else:
+        assert counted(rig) == {code: 1}
     with refused("session-unknown"):
         rig.broker.attest(worker.session, worker.body())
     with refused("session-unknown"):
@@ -137,7 +155,7 @@ def test_a_refused_attestation(
 def test_a_simulated_root_that_is_not_allowed(rig, other_simulator, refused) -> None:
     with refused("evidence-untrusted-root"):
         rig.attester(simulator=other_simulator).attest()
-    assert refusal(rig)[0] == "evidence-untrusted-root"
+    assert counted(rig) == {"evidence-untrusted-root": 1}
 
 
 def test_a_one_time_key_that_is_not_the_one_in_the_evidence(rig, refused) -> None:
@@ -145,7 +163,7 @@ def test_a_one_time_key_that_is_not_the_one_in_the_evidence(rig, refused) -> Non
     worker.challenge()
     with refused("policy-report-data"):
         rig.broker.attest(worker.session, worker.body(jwk=host.jwk, bound=(worker.nonce, worker.jwk)))
-    assert refusal(rig)[0] == "policy-report-data"
+    assert counted(rig) == {"policy-report-data": 1}
 
 
 def test_a_stale_quote_under_a_fresh_nonce(rig, refused) -> None:
@@ -165,7 +183,7 @@ def test_an_attestation_replayed_into_another_session(rig, refused) -> None:
     worker.challenge()
     with refused("nonce-foreign"):
         rig.broker.attest(worker.session, body)
-    assert refusal(rig)[0] == "nonce-foreign"
+    assert counted(rig) == {"nonce-foreign": 1}
 
 
 def test_a_second_answer_to_one_challenge(rig, refused) -> None:
@@ -191,7 +209,7 @@ def test_a_body_that_is_no_attestation_ends_the_session_too(rig, refused) -> Non
     worker.challenge()
     with refused("kbs-body-invalid"):
         rig.broker.attest(worker.session, b"{}")
-    assert refusal(rig)[:2] == ("kbs-body-invalid", "attest")
+    assert counted(rig) == {"kbs-body-invalid": 1}
     with refused("session-unknown"):
         rig.broker.attest(worker.session, worker.body())
 
@@ -205,7 +223,7 @@ def test_a_quote_of_another_kind_than_the_session_announced(rig, refused) -> Non
     del body["tee-evidence"]["primary_evidence"]["cc_eventlog"]
     with refused("evidence-malformed"):
         rig.broker.attest(sgx.session, json.dumps(body).encode())
-    assert refusal(rig)[0] == "evidence-malformed"
+    assert counted(rig) == {"evidence-malformed": 1}
 
 
 def test_a_session_that_expired_before_the_answer(rig, refused) -> None:
@@ -214,7 +232,7 @@ def test_a_session_that_expired_before_the_answer(rig, refused) -> None:
     rig.clock.turn(300)
     with refused("session-expired"):
         rig.broker.attest(worker.session, worker.body())
-    assert refusal(rig)[:2] == ("session-expired", "attest")
+    assert counted(rig) == {"session-expired": 1}
 
 
 def test_no_session(rig, refused) -> None:
@@ -248,7 +266,7 @@ def test_a_challenge_without_an_answer_gets_nothing(rig, refused) -> None:
     worker.challenge()
     with refused("token-missing"):
         worker.fetch(KEY)
-    assert refusal(rig) == ("token-missing", "release", KEY)
+    assert counted(rig) == {"token-missing": 1}
 
 
 def test_a_session_that_expired_after_the_attestation(rig, refused) -> None:
@@ -450,6 +468,95 @@ def test_maintenance_deletes_what_is_over_and_begins_what_is_due(rig) -> None:
     rig.clock.turn(admin.DEFAULT_LIFETIME * 3 // 4)
     rig.broker.maintain()
     assert [record.epoch for record in admin.epochs(rig.store, "pictures")] == [3, 2]
+
+
+# Who proves nothing cannot make the log grow.
+
+
+def test_refusals_without_evidence_are_one_entry_a_minute(rig, refused) -> None:
+    before = log_size(rig)
+    for _ in range(50):
+        worker = rig.attester()
+        worker.challenge()
+        with refused("kbs-body-invalid"):
+            rig.broker.attest(worker.session, b"{}")
+        with refused("session-unknown"):
+            rig.broker.attest(worker.session, b"{}")
+        with refused("token-missing"):
+            rig.broker.resource(None, None, KEY)
+    rig.broker.maintain()
+    assert log_size(rig) == before + 1
+    assert counted(rig) == {"kbs-body-invalid": 1}  # the first, at once
+    rig.clock.turn(59)
+    rig.broker.maintain()
+    assert log_size(rig) == before + 1
+    rig.clock.turn(1)
+    rig.broker.maintain()
+    assert log_size(rig) == before + 2
+    assert counted(rig) == {"kbs-body-invalid": 49, "session-unknown": 50, "token-missing": 50}
+    rig.clock.turn(60)
+    rig.broker.maintain()
+    assert log_size(rig) == before + 2  # nothing to tell
+
+
+def test_evidence_of_another_session_again_and_again_is_counted(rig, refused) -> None:
+    other = rig.attester()
+    other.challenge()
+    before = log_size(rig)
+    for _ in range(5):
+        worker = rig.attester()
+        with refused("policy-report-data"):
+            worker.attest(bound=(other.nonce, other.jwk))
+    assert log_size(rig) == before + 1
+
+
+def test_refusals_of_proven_attesters_are_logged_each(rig, refused) -> None:
+    before = log_size(rig)
+    for _ in range(3):
+        with refused("policy-measurement"):
+            rig.attester(measurement=bytes(32)).attest()
+    assert log_size(rig) == before + 3
+    assert refusal(rig) == ("policy-measurement", "attest", None)
+
+
+def test_a_clock_put_back_does_not_silence_the_counter(rig, refused) -> None:
+    for expected in ({"token-missing": 1}, {"token-missing": 1}):
+        with refused("token-missing"):
+            rig.broker.resource(None, None, KEY)
+        assert counted(rig) == expected
+        rig.clock.turn(-3600)
+    assert log_size(rig) >= 2
+
+
+def test_what_was_counted_is_logged_when_the_broker_stops_or_the_log_works_again(rig, refused) -> None:
+    for _ in range(3):
+        with refused("token-missing"):
+            rig.broker.resource(None, None, KEY)
+    rig.clock.turn(60)
+    with rig.store.write() as db:
+        (head,) = db.execute("SELECT * FROM log_head").fetchall()
+        db.execute("DELETE FROM log_head")
+    with refused("log-broken"):
+        rig.broker.close()
+    with rig.store.write() as db:
+        db.execute("INSERT INTO log_head VALUES (?, ?, ?, ?)", head)
+    rig.broker.close()
+    assert counted(rig) == {"token-missing": 2}
+
+
+def test_keys_go_when_their_time_is_over_though_no_epoch_can_be_minted(rig, monkeypatch, caplog) -> None:
+    def unwritable(*_: Any, **__: Any) -> None:
+        raise BrokerError(STORE_UNUSABLE, "no space left")
+
+    rig.clock.turn(admin.DEFAULT_LIFETIME)
+    monkeypatch.setattr(keyfile, "create", unwritable)
+    rig.broker.maintain()
+    assert admin.epochs(rig.store, "pictures") == []
+    assert list((rig.folder / "epochs").iterdir()) == []
+    assert "pictures gets no new epoch" in caplog.text
+    monkeypatch.undo()
+    rig.broker.maintain()
+    assert [record.epoch for record in admin.epochs(rig.store, "pictures")] == [2]
 
 
 def test_a_closed_store_is_told(rig, refused) -> None:

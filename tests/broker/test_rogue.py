@@ -79,7 +79,7 @@ def test_an_honest_broker_of_someone_else_refuses_the_worker(rig, new_rig, serve
     url = serve(create_app(other.store, now=other.clock, broker=other.broker))
     with refused("init-data-broker"):
         worker_of(rig, url)
-    assert other.last_entry()["code"] == "init-data-broker"
+    assert other.last_entry()["counts"] == {"init-data-broker": 1}
 
 
 def test_a_rogue_brokers_keys_are_refused(rig, new_rig, serve, refused) -> None:

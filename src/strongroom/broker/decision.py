@@ -87,6 +87,7 @@ class ReleaseDecision:
         self._tee_key: teekey.PublicKey | None = None
         self._init_data: InitData | None = None
         self._claims: Claims | None = None
+        self._proven = False
 
     @property
     def tee_key(self) -> teekey.PublicKey | None:
@@ -102,6 +103,14 @@ class ReleaseDecision:
     def claims(self) -> Claims | None:
         """What the evidence says, once it is verified."""
         return self._claims
+
+    @property
+    def proven(self) -> bool:
+        """Whether evidence was verified that is of this session, be it accepted or not.
+
+        Verified evidence of another session proves nothing: workers show theirs to anyone.
+        """
+        return self._proven
 
     def answer(self, attestation: Attestation) -> str:
         """Rules 1 to 3.
@@ -147,7 +156,9 @@ class ReleaseDecision:
             assert attestation is not None  # noqa: S101 -- the stage says so
             policy = self._policy(service)
             self._claims = verify_evidence(attestation.evidence, policy.roots, now)
-            policy.appraise(self._claims, now=now, report_data=attestation.report_data())
+            report_data = attestation.report_data()
+            self._proven = hmac.compare_digest(self._claims.report_data, report_data)
+            policy.appraise(self._claims, now=now, report_data=report_data)
             return self._claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:

@@ -8,6 +8,7 @@ database and old copies of the database later still cannot open what was sealed 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from dataclasses import dataclass, replace
 from typing import Final
@@ -36,6 +37,7 @@ _SUITES: Final = tuple(
 _SEED_BYTES: Final = 32
 _KEY_IDS: Final = 256
 _FILE_LIMIT: Final = 256
+_log = logging.getLogger("strongroom.broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +182,43 @@ def delete_expired(store: Store, now: int) -> list[tuple[str, int]]:
 def rotate_due(store: Store, now: int) -> list[tuple[str, int]]:
     """Begin a new epoch for services whose newest one has less than a quarter of its life left.
 
+    Each service has a transaction of its own; where one fails, that is logged and the others go on.
+
     Returns:
         Service and number of the new epochs.
 
     Raises:
-        BrokerError: As `mint`.
+        BrokerError: `store-unusable`: the services cannot be read.
     """
+    with store.read() as db:
+        names = [service.name for service in registry.services(db)]
     minted = []
-    with store.write() as db:
-        for service in registry.services(db):
-            newest = max((record.honoured_until for record in listed(db, service.name)), default=now)
-            if newest - now < service.lifetime // 4:
-                minted.append((service.name, mint(store, db, service, grace=service.grace, now=now)))
+    for name in names:
+        try:
+            epoch = _rotate_if_due(store, name, now)
+        except Exception as error:  # whatever it is: it must not keep the others from new keys
+            _log.error("service %s gets no new epoch, which will be tried again: %s", name, error)
+            continue
+        if epoch is not None:
+            minted.append((name, epoch))
     return minted
+
+
+def _rotate_if_due(store: Store, name: str, now: int) -> int | None:
+    with store.read() as db:
+        due = _is_due(db, name, now) is not None
+    if not due:
+        return None
+    with store.write() as db:  # another process may have been faster
+        service = _is_due(db, name, now)
+        return None if service is None else mint(store, db, service, grace=service.grace, now=now)
+
+
+def _is_due(db: sqlite3.Connection, name: str, now: int) -> ServiceRecord | None:
+    """The service if its newest epoch has less than a quarter of its life left."""
+    service = registry.service(db, name)
+    newest = max((record.honoured_until for record in listed(db, name)), default=now)
+    return service if newest - now < service.lifetime // 4 else None
 
 
 def _gateway_keys(epoch: int, seeds: list[bytes]) -> tuple[GatewayKey, ...]:

@@ -2,7 +2,8 @@
 
 Each public method handles one request. Nothing of policies, services or epochs is kept between requests: what
 the command line changes in the store holds from the next request on. A release is logged, and the log entry
-committed, before the key is encrypted for the attester. Every refusal to a session is logged with its code.
+committed, before the key is encrypted for the attester. Refusals are logged with their codes: one by one
+where the requester has shown evidence, in bulk where it has proved nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from strongroom.broker.errors import (
     RESOURCE_UNKNOWN,
     SESSION_EXPIRED,
     SESSION_SPENT,
-    SESSION_UNKNOWN,
     TOKEN_INVALID,
     TOKEN_MISSING,
 )
 from strongroom.broker.log import Event
+from strongroom.broker.refusals import RefusalCounter
 from strongroom.broker.release import (
     ModelKey,
     model_document,
@@ -93,6 +94,7 @@ class KeyBroker:
             limit=max_sessions,
             seconds=session_seconds,
         )
+        self._refusals = RefusalCounter(store, now)
 
     def auth(self, body: bytes) -> Challenge:
         """Begin a session.
@@ -116,9 +118,7 @@ class KeyBroker:
         Raises:
             StrongroomError: The code of the check that refused; the session is then at its end.
         """
-        if identifier is None:
-            raise BrokerError(SESSION_UNKNOWN)
-        session = self._sessions.find(digest_of(identifier))
+        session = self._session(identifier or "", None)
         try:
             session.check_alive(self._now())
             token = session.take_answer(body)
@@ -196,14 +196,30 @@ class KeyBroker:
             registry.services(db)
 
     def maintain(self) -> None:
-        """Begin epochs that are due and delete those that are over.
+        """Delete epochs that are over, begin those that are due, and log refusals that were counted.
+
+        None of these waits for another to succeed: above all, keys go when their time is over.
 
         Raises:
             BrokerError: A code of the store; call again later.
         """
         now = int(self._now())
-        epochs.rotate_due(self._store, now)
-        epochs.delete_expired(self._store, now)
+        try:
+            epochs.delete_expired(self._store, now)
+        finally:
+            try:
+                if epochs.rotate_due(self._store, now):
+                    epochs.delete_expired(self._store, now)  # a grace of 0 ends the older ones at once
+            finally:
+                self._refusals.flush()
+
+    def close(self) -> None:
+        """Log refusals that were counted and not yet logged. The store stays open.
+
+        Raises:
+            BrokerError: A code of the store.
+        """
+        self._refusals.flush(force=True)
 
     def _appraise(self, session: Session, body: bytes) -> str:
         decision = session.decision
@@ -227,6 +243,13 @@ class KeyBroker:
         )
 
     def _session(self, identifier: str | None, bearer: str | None) -> Session:
+        try:
+            return self._find_session(identifier, bearer)
+        except StrongroomError as error:
+            self._refusals.add(error.code)
+            raise
+
+    def _find_session(self, identifier: str | None, bearer: str | None) -> Session:
         if identifier is not None:
             return self._sessions.find(digest_of(identifier))
         if bearer is None:
@@ -277,6 +300,9 @@ class KeyBroker:
     ) -> None:
         if error.status >= _SERVER_FAULT:
             return  # the broker's own trouble is no decision, and may be that it cannot write
+        if not decision.proven:
+            self._refusals.add(error.code)
+            return
         facts: dict[str, log.Fact] = {**_facts(decision), "code": error.code, "stage": stage}
         if resource is not None:
             facts["resource"] = resource

@@ -30,7 +30,7 @@ HEAD_TYPE: Final = "strongroom-log-head/1"
 GENESIS: Final = "0" * 64
 MAX_ENTRY: Final = 64 * 1024
 
-Fact = str | int | bool | list[str] | list[int] | None
+Fact = str | int | bool | list[str] | list[int] | dict[str, int] | None
 
 
 class Event(StrEnum):
@@ -39,6 +39,7 @@ class Event(StrEnum):
     ATTESTED = "attested"
     RELEASED = "released"
     REFUSED = "refused"
+    REFUSALS = "refusals"
     EPOCH_MINTED = "epoch-minted"
     EPOCH_DELETED = "epoch-deleted"
     SERVICE_REGISTERED = "service-registered"

@@ -76,6 +76,10 @@ def create_app(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            try:
+                await run_in_threadpool(served.close)
+            except StrongroomError as error:
+                _logger.warning("the last refusals are not in the log: %s", error)
 
     endpoints = _Endpoints(served)
     app = Starlette(
