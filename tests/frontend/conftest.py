@@ -31,7 +31,7 @@ class MemoryQueue:
 
     simulator: ServiceSimulator
     records: list[SealedRecord] = field(default_factory=list)
-    replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
+    replies: asyncio.Queue[Reply | Exception] = field(default_factory=asyncio.Queue)
     held: bool = False
     fail: Exception | None = None
     change: Callable[[str, Mapping[str, bytes]], Mapping[str, bytes]] = lambda kind, found: found
@@ -73,7 +73,10 @@ class MemoryQueue:
 
     async def incoming(self) -> AsyncIterator[Reply]:
         while True:
-            yield await self.replies.get()
+            reply = await self.replies.get()
+            if isinstance(reply, Exception):
+                raise reply
+            yield reply
 
 
 @dataclass

@@ -112,6 +112,7 @@ class FrontendApp:
         await respond(send, 200, JSON, b'{"live":true}')
 
     async def _ready(self, _scope: Scope, send: Send) -> None:
+        self._exchange.check()
         await self._documents.current()
         await respond(send, 200, JSON, b'{"ready":true}')
 

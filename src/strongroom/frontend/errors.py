@@ -27,6 +27,12 @@ SERVICE_BUSY = define(
     status=503,
     remedy="Wait as long as Retry-After says, then send the same bytes again.",
 )
+REPLIES_LOST = define(
+    "replies-lost",
+    "The front end can no longer read answers from the queue",
+    status=503,
+    remedy="Send the same bytes again. The front end ends by itself and its log says why; start it again.",
+)
 ANSWER_TIMEOUT = define(
     "answer-timeout",
     "No worker answered in time",

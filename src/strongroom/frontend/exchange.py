@@ -7,14 +7,18 @@ polls, and no front end sees another's replies.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Protocol
 
-from strongroom.frontend.errors import ANSWER_TIMEOUT, DRAINING, SERVICE_BUSY, FrontendError
+from strongroom.errors import StrongroomError
+from strongroom.frontend.errors import ANSWER_TIMEOUT, DRAINING, REPLIES_LOST, SERVICE_BUSY, FrontendError
 from strongroom.queue.records import Reply, SealedRecord
+
+_log = logging.getLogger("strongroom.frontend")
 
 
 class Submitter(Protocol):
@@ -53,8 +57,10 @@ class Exchange:
         self._max_pending = max_pending
         self._now = now
         self._rng = rng
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._waiting: dict[str, asyncio.Future[Reply | None]] = {}
         self._closing = False
+        self._failure: FrontendError | None = None
+        self._failed = asyncio.Event()
 
     @property
     def pending(self) -> int:
@@ -65,12 +71,37 @@ class Exchange:
     async def running(self) -> AsyncIterator[Exchange]:
         """Read replies for as long as the context is open."""
         reader = asyncio.create_task(self._read(), name="replies")
+        reader.add_done_callback(self._reader_ended)
         try:
             yield self
         finally:
+            reader.remove_done_callback(self._reader_ended)
             reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await reader
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def check(self) -> None:
+        """Do nothing while replies are read.
+
+        Raises:
+            FrontendError: `replies-lost`, the reader has ended.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    async def failed(self) -> None:
+        """Return when the reader of replies has ended though the exchange runs."""
+        await self._failed.wait()
+
+    def _reader_ended(self, reader: asyncio.Task[None]) -> None:
+        error = None if reader.cancelled() else reader.exception()
+        # Only the code or the type: the text of a foreign error may quote what it met.
+        cause = error.code if isinstance(error, StrongroomError) else type(error).__name__
+        self._failure = FrontendError(REPLIES_LOST, "the reader of replies ended", found=cause)
+        _log.error("%s", self._failure)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(None)
+        self._failed.set()
 
     async def _read(self) -> None:
         async for reply in self._replies:
@@ -87,9 +118,10 @@ class Exchange:
             deadline: Unix time in milliseconds.
 
         Raises:
-            FrontendError: `service-busy`, `service-draining` or `answer-timeout`.
+            FrontendError: `service-busy`, `service-draining`, `replies-lost` or `answer-timeout`.
             QueueError: The queue is full or away.
         """
+        self.check()
         if self._closing:
             raise FrontendError(DRAINING)
         if len(self._waiting) >= self._max_pending:
@@ -98,16 +130,19 @@ class Exchange:
         if remaining <= 0:
             raise FrontendError(ANSWER_TIMEOUT, "the deadline has passed")
         record_id = self._rng(16).hex()
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
         self._waiting[record_id] = future
         try:
             async with asyncio.timeout(remaining):
                 await self._queue.submit(SealedRecord(record_id, key, body, self._reply_address, deadline))
-                return await future
+                reply = await future
         except TimeoutError:
             raise FrontendError(ANSWER_TIMEOUT) from None
         finally:
             del self._waiting[record_id]
+        if reply is None:
+            raise self._failure or FrontendError(REPLIES_LOST)
+        return reply
 
     def close(self) -> None:
         """Take no more requests; those that wait go on."""

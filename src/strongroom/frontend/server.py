@@ -39,6 +39,7 @@ async def serve(config: Config) -> None:
 
     Raises:
         ConfigError: The queue's URL or files are not usable.
+        FrontendError: `replies-lost`; the supervisor starts the front end again.
     """
     frontend = config.frontend
     policy = Policy.load(Path(frontend.policy)) if frontend.policy else None
@@ -52,11 +53,32 @@ async def serve(config: Config) -> None:
     try:
         warned = asyncio.create_task(_warn_of_queue(client))
         async with exchange.running():
-            await _server(config, build(config, queue, exchange, policy), exchange).serve()
+            await serve_exchange(
+                http_server(config, build(config, queue, exchange, policy), exchange), exchange
+            )
         warned.cancel()
     finally:
         await replies.aclose()
         await client.aclose()
+
+
+async def serve_exchange(server: uvicorn.Server, exchange: Exchange) -> None:
+    """Serve until the process is asked to stop, or the exchange fails.
+
+    Raises:
+        FrontendError: `replies-lost`.
+    """
+
+    async def stop() -> None:
+        await exchange.failed()
+        server.should_exit = True
+
+    watch = asyncio.create_task(stop())
+    try:
+        await server.serve()
+    finally:
+        watch.cancel()
+    exchange.check()
 
 
 async def _warn_of_queue(client: Client) -> None:
@@ -93,7 +115,8 @@ class _DrainingServer(uvicorn.Server):
         await super().shutdown(*args, **kwargs)  # type: ignore[arg-type]  # the base's signature varies
 
 
-def _server(config: Config, app: FrontendApp, exchange: Exchange) -> _DrainingServer:
+def http_server(config: Config, app: FrontendApp, exchange: Exchange) -> uvicorn.Server:
+    """The HTTP server around the application."""
     host, port = split_listen(config.frontend.listen)
 
     async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
