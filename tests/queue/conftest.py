@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from strongroom.errors import UnreachableError
 from strongroom.queue.client import Client
 from strongroom.queue.connect import connect
 from strongroom.queue.consumer import WorkQueue
@@ -254,3 +255,34 @@ def redis_server(folder: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]
 def port() -> int:
     """A TCP port that is free now."""
     return free_port()
+
+
+@pytest.fixture(params=["MISCONF", "NOREPLICAS"])
+def no_writes(request: pytest.FixtureRequest, own_server: EmbeddedValkey) -> Any:
+    """`async with no_writes(client)`: the test's own server refuses writes for that long, with this word."""
+    blocked = own_server.folder / "dump.rdb"
+
+    @asynccontextmanager
+    async def full_disk(client: Client) -> AsyncIterator[None]:
+        blocked.mkdir()  # no snapshot can be put in its place, which the server takes for a disk that fails
+        await client.execute("CONFIG", "SET", "save", "3600 1000000")
+        await client.execute("BGSAVE")
+        await until(lambda: _fails_to_write(client))
+        yield
+        await client.execute("CONFIG", "SET", "save", "")
+
+    @asynccontextmanager
+    async def lost_replicas(client: Client) -> AsyncIterator[None]:
+        await client.execute("CONFIG", "SET", "min-replicas-to-write", 1)
+        yield
+        await client.execute("CONFIG", "SET", "min-replicas-to-write", 0)
+
+    return full_disk if request.param == "MISCONF" else lost_replicas
+
+
+async def _fails_to_write(client: Client) -> bool:
+    try:
+        await client.execute("SET", "probe", "x")
+    except UnreachableError as error:
+        return error.found == "MISCONF"
+    return False

@@ -83,7 +83,9 @@ async def test_errors_of_the_server_become_ours_without_its_words(bench: Any) ->
         ("LOADING the dataset", "queue-unreachable"),
         ("BUSY running a script", "queue-unreachable"),
         ("READONLY replica", "queue-unreachable"),
-        ("MISCONF disk", "queue-refused"),
+        ("MISCONF disk", "queue-unreachable"),
+        ("NOREPLICAS none", "queue-unreachable"),
+        ("WRONGTYPE key", "queue-refused"),
         ("", "queue-refused"),
     ],
 )

@@ -348,18 +348,66 @@ class TestSigns:
         own_server.stop()
         assert await worker.touch() == [True]
 
-    async def test_a_server_that_refuses_or_talks_nonsense_about_touching_is_an_error(
+    async def test_a_server_that_refuses_the_worker_about_touching_is_an_error(
         self, scripted: Any, folder: Path
     ) -> None:
         from strongroom.queue.consumer import Delivery
 
-        for answer, code in ((b"-NOPERM x\r\n", "queue-denied"), (b"*2\r\n:1\r\n:1\r\n", "queue-protocol")):
-            path = folder / code
-            async with scripted(path, b"+PONG\r\n", answer) as url, connect(url, timeout=0.2) as client:
-                worker = WorkQueue(client, "s", 0, "w0")
-                with pytest.raises(QueueError, match=code):
-                    await worker.touch([Delivery(None, b"1-0", 1)])  # type: ignore[arg-type]
-                await worker.aclose()
+        answers = (b"+PONG\r\n", b"-NOPERM x\r\n")
+        async with scripted(folder / "s", *answers) as url, connect(url, timeout=0.2) as client:
+            worker = WorkQueue(client, "s", 0, "w0")
+            with pytest.raises(QueueError, match="queue-denied"):
+                await worker.touch([Delivery(None, b"1-0", 1)])  # type: ignore[arg-type]
+            await worker.aclose()
+
+    @pytest.mark.parametrize("answer", [b"-MISCONF x\r\n", b"-WRONGTYPE x\r\n", b"*2\r\n:1\r\n:1\r\n"])
+    async def test_no_other_error_about_touching_is_an_end(
+        self, scripted: Any, folder: Path, answer: bytes
+    ) -> None:
+        from strongroom.queue.consumer import Delivery
+
+        answers = (b"+PONG\r\n", answer)
+        async with scripted(folder / "s", *answers) as url, connect(url, timeout=0.2) as client:
+            worker = WorkQueue(client, "s", 0, "w0")
+            assert await worker.touch([Delivery(None, b"1-0", 1)]) == [True]  # type: ignore[arg-type]
+            await worker.aclose()
+
+    async def test_a_worker_outlives_a_server_that_takes_no_writes(
+        self, own_bench: Any, no_writes: Any, record: Any, reply: Any
+    ) -> None:
+        worker = await own_bench.work()
+        await own_bench.requests().submit(record("a"))
+        [delivery] = await worker.take(1, 1000)
+        async with no_writes(own_bench.client()):
+            assert await worker.touch() == [True]
+            assert await worker.take(1, 50) == []
+            answering = asyncio.create_task(worker.answer([(delivery, reply("a"))]))
+            await asyncio.sleep(0.05)
+        assert await answering == [True]
+
+    async def test_a_rewrite_leaves_nothing_of_what_was_answered(
+        self, own_server: EmbeddedValkey, own_bench: Any, record: Any, reply: Any, until: Any
+    ) -> None:
+        def stored() -> bytes:
+            files = (own_server.folder / "appendonlydir").iterdir()
+            return b"".join(file.read_bytes() for file in files if file.exists())
+
+        worker = await own_bench.work()
+        await own_bench.requests().submit(record("a", b"SEALED-BODY"))
+        [delivery] = await worker.take(1, 1000)
+        await worker.answer([(delivery, reply("a"))])
+        assert b"SEALED-BODY" in stored()
+        assert await worker.rewrite() is True
+        await until(lambda: b"SEALED-BODY" not in stored())
+
+    async def test_a_server_that_does_not_rewrite_is_no_error(
+        self, scripted: Any, folder: Path, caplog: Any
+    ) -> None:
+        async with scripted(folder / "s", b"+PONG\r\n", b"-NOPERM x\r\n") as url, connect(url) as client:
+            worker = WorkQueue(client, "s", 0, "w0")
+            assert await worker.rewrite() is False
+            await worker.aclose()
+        assert "is not rewritten" in caplog.text
 
     async def test_closing_gives_back_what_was_not_answered(self, bench: Any, flow: Any) -> None:
         await flow.submit("a", "b")

@@ -88,6 +88,20 @@ class TestSubmit:
                 await submitting
                 assert await requests.depth() == 1
 
+    async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(
+        self, own_bench: Any, no_writes: Any, record: Any
+    ) -> None:
+        client = own_bench.client()
+        async with no_writes(client):
+            with pytest.raises(UnreachableError) as caught:
+                await own_bench.requests(retry_for=0.05).submit(record("a"))
+            assert caught.value.found in {"MISCONF", "NOREPLICAS"}
+            assert (caught.value.code, caught.value.status) == ("queue-unreachable", 503)
+            waiting = asyncio.create_task(own_bench.requests().submit(record("b")))
+            await asyncio.sleep(0.05)
+        await waiting
+        assert await own_bench.requests().depth() == 1
+
     async def test_in_the_end_it_gives_up(self, folder: Path, record: Any) -> None:
         async with connect(f"unix://{folder}/none") as client:
             requests = RequestQueue(client, "s", max_length=10, retry_for=0.05)
@@ -332,6 +346,34 @@ class TestReplies:
             reader = ReplyReader(connect(url), "s", "fe")
             with pytest.raises(QueueError, match="queue-denied"):
                 await anext(reader)
+            await reader.aclose()
+
+    async def test_a_server_that_takes_no_writes_for_a_while_is_no_end(
+        self, own_bench: Any, no_writes: Any, until: Any
+    ) -> None:
+        client = own_bench.client()
+        stream = f"{{strongroom:{own_bench.service}:0}}:replies:fe"
+        fields = ("status", 200, "type", "a/b", "body", "")
+        await client.execute("XADD", stream, "*", "id", "r0", *fields)
+        reader = own_bench.replies()
+        assert (await anext(reader)).id == "r0"
+        async with no_writes(client):
+            waiting = asyncio.create_task(anext(reader))  # it has r0 to delete, which is a write
+            await until(lambda: reader._pause > 0.05)
+            assert not waiting.done()
+        await client.execute("XADD", stream, "*", "id", "r1", *fields)
+        assert (await waiting).id == "r1"
+
+    @pytest.mark.parametrize("line", [b"-WRONGTYPE x\r\n", b"-OOM x\r\n", b"-ERR x\r\n"])
+    async def test_no_other_error_of_the_server_is_an_end(
+        self, scripted: Any, folder: Path, until: Any, line: bytes
+    ) -> None:
+        async with scripted(folder / "s", b"+PONG\r\n", line) as url:
+            reader = ReplyReader(connect(url), "s", "fe")
+            waiting = asyncio.create_task(anext(reader))
+            await until(lambda: reader._pause > 0 or waiting.done())
+            assert not waiting.done()
+            waiting.cancel()
             await reader.aclose()
 
     async def test_replies_that_nobody_reads_expire(

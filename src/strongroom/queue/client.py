@@ -28,7 +28,10 @@ LONGEST_PAUSE: Final = 1.0
 _WORD: Final = re.compile(r"[A-Z]{2,20}", re.ASCII)
 
 PASSING: Final = frozenset({QUEUE_UNREACHABLE, QUEUE_PROTOCOL})
-"""Kinds of failure that may be gone after a new connection."""
+"""Kinds of failure that may be gone after a new connection or a while: one command may be tried again."""
+
+HOPELESS: Final = frozenset({QUEUE_DENIED, QUEUE_TLS_FAILED})
+"""Kinds of failure that last until somebody changes a setting. Who serves for ever ends only for these."""
 
 _MEANINGS: Final = {
     "OOM": QUEUE_FULL,
@@ -41,6 +44,8 @@ _MEANINGS: Final = {
     "MASTERDOWN": QUEUE_UNREACHABLE,
     "CLUSTERDOWN": QUEUE_UNREACHABLE,
     "TRYAGAIN": QUEUE_UNREACHABLE,
+    "MISCONF": QUEUE_UNREACHABLE,  # its disk is full: it takes no writes until there is room
+    "NOREPLICAS": QUEUE_UNREACHABLE,
 }
 
 

@@ -22,8 +22,7 @@ from typing import Final
 
 from strongroom.errors import QueueError, UnreachableError
 from strongroom.queue import documents
-from strongroom.queue.client import FIRST_PAUSE, LONGEST_PAUSE, Client, persist
-from strongroom.queue.errors import QUEUE_DENIED, QUEUE_TLS_FAILED
+from strongroom.queue.client import FIRST_PAUSE, HOPELESS, LONGEST_PAUSE, Client, persist
 from strongroom.queue.intake import Delivery, Intake, Terms
 from strongroom.queue.names import GROUP, Keys, check_name, check_range
 from strongroom.queue.records import LARGEST_BODY, MAX_BODY, Reply, encode_reply
@@ -33,8 +32,6 @@ from strongroom.queue.streams import read_count
 __all__ = ["Delivery", "WorkQueue"]
 
 _log = logging.getLogger("strongroom.queue")
-
-_HOPELESS: Final = frozenset({QUEUE_DENIED, QUEUE_TLS_FAILED})
 
 # After the server has been away, other workers need up to `LONGEST_PAUSE` seconds to come back and touch what
 # they hold; only then may it count as stale.
@@ -168,16 +165,19 @@ class WorkQueue:
             deliveries: By default everything that was taken and not yet answered.
 
         Returns:
-            For each whether it is still this worker's; for all True while the server is away, when nobody can
-            claim.
+            For each whether it is still this worker's; for all True while the server is away or takes no
+            writes, when nobody can claim.
 
         Raises:
-            QueueError: The server refused.
+            QueueError: `queue-denied` or `queue-tls-failed`: trying again would not help.
         """
         entries = list(self._intake.held) if deliveries is None else [each.entry_id for each in deliveries]
         try:
             return await self._intake.set_idle(entries, 0)
-        except UnreachableError:
+        except (QueueError, UnreachableError) as error:
+            if error.kind in HOPELESS:
+                raise
+            _log.warning("what is held cannot be touched, trying again: %s", error)
             return [True] * len(entries)
 
     async def answer(self, answers: Sequence[tuple[Delivery, Reply]]) -> list[bool]:
@@ -219,6 +219,22 @@ class WorkQueue:
             seconds=self._retry_for,
         )
 
+    async def rewrite(self) -> bool:
+        """Ask the server to write its file anew without what was answered and deleted.
+
+        To be called when the keys of an epoch are dropped, so that no ciphertext outlives them on the disk. A
+        server that refuses, as one without an append-only file or with access rules may, keeps its file.
+
+        Returns:
+            Whether the server has begun; if not, that is logged.
+        """
+        try:
+            await self._client.execute("BGREWRITEAOF")
+        except (QueueError, UnreachableError) as error:
+            _log.warning("the queue's file is not rewritten: %s", error)
+            return False
+        return True
+
     async def aclose(self) -> None:
         """Give back what was not answered, for others to claim at once, and close the second connection."""
         await self._reader.aclose()
@@ -249,7 +265,7 @@ class WorkQueue:
 
     async def _recover(self, error: QueueError | UnreachableError) -> None:
         """After a failure anything may have been assigned that did not arrive."""
-        if error.kind in _HOPELESS:
+        if error.kind in HOPELESS:
             raise error
         if not self._failing:
             _log.warning("the queue cannot be read, trying again: %s", error)

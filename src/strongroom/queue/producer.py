@@ -17,7 +17,7 @@ from typing import Final
 
 from strongroom.errors import QueueError, StrongroomError, UnreachableError
 from strongroom.queue import documents as _documents
-from strongroom.queue.client import FIRST_PAUSE, LONGEST_PAUSE, PASSING, Client, persist
+from strongroom.queue.client import FIRST_PAUSE, HOPELESS, LONGEST_PAUSE, Client, persist
 from strongroom.queue.connection import Argument
 from strongroom.queue.errors import QUEUE_FULL, QUEUE_PROTOCOL
 from strongroom.queue.names import Keys, check_name, check_range
@@ -156,14 +156,14 @@ class ReplyReader:
         """The next reply, as soon as there is one.
 
         Raises:
-            QueueError: The server refuses this client; trying again would not help.
+            QueueError: `queue-denied` or `queue-tls-failed`: trying again would not help.
         """
         while not self._ready:
             try:
                 self._take_over(await self._next_batch())
                 self._pause = 0.0
             except (UnreachableError, QueueError) as error:
-                if error.kind not in PASSING:
+                if error.kind in HOPELESS:
                     raise
                 await self._rest(error)
         return self._ready.popleft()

@@ -56,7 +56,7 @@ appendonly yes
 appendfsync {appendfsync}
 aof-load-truncated yes
 auto-aof-rewrite-percentage 100
-auto-aof-rewrite-min-size 256mb
+auto-aof-rewrite-min-size 32mb
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 slowlog-log-slower-than -1
