@@ -109,6 +109,8 @@ class FrontendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         policy: Client policy for the plain way in; empty turns that way off.
         max_pending: Requests that may be waiting for an answer at once.
         timeout: Seconds after which a request without a deadline of its own is given up.
+        body_timeout: Seconds in which a request's body must be there in full.
+        body_budget: Bytes of request bodies that may be in memory at once.
         drain: Seconds that open requests get at shutdown.
     """
 
@@ -116,6 +118,8 @@ class FrontendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = ""
     max_pending: int = 4096
     timeout: float = 60.0
+    body_timeout: float = 30.0
+    body_budget: int = 512 * MEBIBYTE
     drain: float = 10.0
 
 

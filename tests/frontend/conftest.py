@@ -17,6 +17,7 @@ from strongroom.frontend.app import FrontendApp
 from strongroom.frontend.documents import Documents
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import SealedGateway
+from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics
 from strongroom.frontend.plain import PlainGateway
 from strongroom.queue.records import Reply, SealedRecord
@@ -89,6 +90,7 @@ class Frontend:
     simulator: ServiceSimulator
     http: httpx.AsyncClient
     metrics: FrontendMetrics
+    intake: Intake
 
 
 async def make(
@@ -97,18 +99,19 @@ async def make(
     queue = MemoryQueue(simulator)
     exchange = Exchange(queue, queue.incoming(), "frontend-test", max_pending=max_pending)
     metrics = FrontendMetrics()
+    intake = Intake(max_body=MAX_BODY, timeout=0.3, budget=MAX_BODY * 3 // 2)
     documents = Documents(queue, max_age=-1)
     app = FrontendApp(
         exchange,
         documents,
         metrics,
-        SealedGateway(exchange, metrics, max_body=MAX_BODY, timeout=5),
-        PlainGateway(exchange, documents, metrics, policy, max_body=MAX_BODY, timeout=5),
+        SealedGateway(exchange, metrics, intake, timeout=5),
+        PlainGateway(exchange, documents, metrics, policy, intake, timeout=5),
         depth=queue.depth,
     )
     transport = httpx.ASGITransport(app=app)
     async with exchange.running(), httpx.AsyncClient(transport=transport, base_url="http://front") as http:
-        yield Frontend(app, queue, exchange, simulator, http, metrics)
+        yield Frontend(app, queue, exchange, simulator, http, metrics, intake)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from strongroom.errors import StrongroomError
-from strongroom.frontend.errors import BAD_REQUEST, BODY_TOO_LARGE, FrontendError
+from strongroom.frontend.errors import BAD_REQUEST, BODY_TOO_LARGE, FrontendError, UnreadBodyError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,11 +33,17 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, claim: Callable[[int], None]) -> bytes:
     """Read a request body of at most `limit` bytes; a longer announced one is refused unread.
 
+    Args:
+        scope: The request.
+        receive: Gives its body.
+        limit: Most bytes.
+        claim: Called with the size of each piece before it is kept; may refuse it with an error.
+
     Raises:
-        FrontendError: `body-too-large` or `bad-request`.
+        FrontendError: `request-too-large` or `bad-request`, or what `claim` raises.
         ClientGoneError: The client went away.
     """
     announced = header(scope, b"content-length")
@@ -45,7 +51,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if not announced.isdigit():
             raise FrontendError(BAD_REQUEST, "Content-Length is not a number")
         if len(announced) > 15 or int(announced) > limit:
-            raise FrontendError(
+            raise UnreadBodyError(
                 BODY_TOO_LARGE, found=announced.decode()[:20], expected=f"at most {limit} bytes"
             )
     chunks: list[bytes] = []
@@ -57,7 +63,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise FrontendError(BODY_TOO_LARGE, found=f"more than {limit}", expected=f"at most {limit} bytes")
+            raise UnreadBodyError(
+                BODY_TOO_LARGE, found=f"more than {limit}", expected=f"at most {limit} bytes"
+            )
+        claim(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -86,6 +95,6 @@ async def respond_error(send: Send, error: StrongroomError, headers: Headers = (
     extra = list(headers)
     if error.status == 503:
         extra.append(_RETRY_AFTER)
-    if error.kind is BODY_TOO_LARGE:
+    if isinstance(error, UnreadBodyError):
         extra.append((b"connection", b"close"))
     await respond(send, error.status, PROBLEM, msgspec.json.encode(error.to_problem()), extra)

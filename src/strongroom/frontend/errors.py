@@ -9,6 +9,22 @@ class FrontendError(StrongroomError):
     """The front end cannot take or finish a request."""
 
 
+class UnreadBodyError(FrontendError):
+    """A request whose body was not read to its end; the connection closes after the answer."""
+
+
+BODY_TIMEOUT = define(
+    "request-timeout",
+    "The request body did not come in time",
+    status=408,
+    remedy="Send the same bytes again, faster, or raise frontend.body_timeout in the configuration.",
+)
+HEADERS_TOO_LARGE = define(
+    "headers-too-large",
+    "The header section is too large",
+    status=431,
+    remedy="Send at most 64 KiB and 128 fields.",
+)
 BODY_TOO_LARGE = define(
     "request-too-large",
     "The request body is too large",

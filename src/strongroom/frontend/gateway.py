@@ -17,12 +17,12 @@ from strongroom.frontend.asgi import (
     Scope,
     Send,
     header,
-    read_body,
     respond,
     respond_error,
 )
 from strongroom.frontend.errors import BAD_REQUEST, CONTENT_TYPE_UNSUPPORTED, FrontendError
 from strongroom.frontend.exchange import Exchange
+from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics
 
 REQUEST_TYPE = b"message/ohttp-req"
@@ -37,14 +37,14 @@ class SealedGateway:
         self,
         exchange: Exchange,
         metrics: FrontendMetrics,
+        intake: Intake,
         *,
-        max_body: int,
         timeout: float,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._exchange = exchange
         self._metrics = metrics
-        self._max_body = max_body
+        self._intake = intake
         self._timeout = timeout
         self._now = now
 
@@ -54,10 +54,10 @@ class SealedGateway:
         try:
             if header(scope, b"content-type") != REQUEST_TYPE:
                 raise FrontendError(CONTENT_TYPE_UNSUPPORTED, expected=REQUEST_TYPE.decode())
-            body = await read_body(scope, receive, self._max_body)
-            key = f"{peek_key_id(body).key_id:02x}"
-            deadline = read_deadline(scope, self._now(), self._timeout)
-            reply = await self._exchange.send(key, body, deadline)
+            async with self._intake.body(scope, receive) as body:
+                key = f"{peek_key_id(body).key_id:02x}"
+                deadline = read_deadline(scope, self._now(), self._timeout)
+                reply = await self._exchange.send(key, body, deadline)
         except ClientGoneError:
             return
         except StrongroomError as error:

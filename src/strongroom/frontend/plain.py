@@ -21,7 +21,6 @@ from strongroom.frontend.asgi import (
     Scope,
     Send,
     header,
-    read_body,
     respond,
     respond_error,
 )
@@ -29,6 +28,7 @@ from strongroom.frontend.documents import Documents, ServiceDocuments
 from strongroom.frontend.errors import PLAIN_DISABLED, FrontendError
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import read_deadline
+from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics
 
 MODE = "plain"
@@ -57,8 +57,8 @@ class PlainGateway:
         documents: Documents,
         metrics: FrontendMetrics,
         policy: Policy | None,
+        intake: Intake,
         *,
-        max_body: int,
         timeout: float,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -66,7 +66,7 @@ class PlainGateway:
         self._documents = documents
         self._metrics = metrics
         self._policy = policy
-        self._max_body = max_body
+        self._intake = intake
         self._timeout = timeout
         self._now = now
         self._verdict: Verdict | None = None
@@ -77,9 +77,9 @@ class PlainGateway:
         try:
             if self._policy is None:
                 raise FrontendError(PLAIN_DISABLED)
-            body = await read_body(scope, receive, self._max_body)
-            deadline = read_deadline(scope, self._now(), self._timeout)
-            status, headers, answer = await self._forward(scope, body, deadline)
+            async with self._intake.body(scope, receive) as body:
+                deadline = read_deadline(scope, self._now(), self._timeout)
+                status, headers, answer = await self._forward(scope, body, deadline)
         except ClientGoneError:
             return
         except StrongroomError as error:

@@ -22,13 +22,16 @@ from strongroom.frontend.asgi import Receive, Scope, Send
 from strongroom.frontend.documents import Documents
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import SealedGateway
+from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics
 from strongroom.frontend.plain import PlainGateway
+from strongroom.frontend.protocol import ConnectionLimits, bounded
 from strongroom.queue.audit import server_warnings
 from strongroom.queue.client import Client, persist
 from strongroom.queue.connect import connect
 from strongroom.queue.producer import ReplyReader, RequestQueue
 
+LIMITS = ConnectionLimits()
 _BACKLOG = 2048
 _WARN_SECONDS = 60.0
 _log = logging.getLogger("strongroom.frontend")
@@ -92,13 +95,18 @@ def build(config: Config, queue: RequestQueue, exchange: Exchange, policy: Polic
     """The application over a queue."""
     metrics = FrontendMetrics()
     documents = Documents(queue)
-    max_body, timeout = config.queue.max_body, config.frontend.timeout
+    intake = Intake(
+        max_body=config.queue.max_body,
+        timeout=config.frontend.body_timeout,
+        budget=config.frontend.body_budget,
+    )
+    timeout = config.frontend.timeout
     return FrontendApp(
         exchange,
         documents,
         metrics,
-        SealedGateway(exchange, metrics, max_body=max_body, timeout=timeout),
-        PlainGateway(exchange, documents, metrics, policy, max_body=max_body, timeout=timeout),
+        SealedGateway(exchange, metrics, intake, timeout=timeout),
+        PlainGateway(exchange, documents, metrics, policy, intake, timeout=timeout),
         depth=queue.depth,
     )
 
@@ -115,7 +123,9 @@ class _DrainingServer(uvicorn.Server):
         await super().shutdown(*args, **kwargs)  # type: ignore[arg-type]  # the base's signature varies
 
 
-def http_server(config: Config, app: FrontendApp, exchange: Exchange) -> uvicorn.Server:
+def http_server(
+    config: Config, app: FrontendApp, exchange: Exchange, limits: ConnectionLimits = LIMITS
+) -> uvicorn.Server:
     """The HTTP server around the application."""
     host, port = split_listen(config.frontend.listen)
 
@@ -126,7 +136,7 @@ def http_server(config: Config, app: FrontendApp, exchange: Exchange) -> uvicorn
         asgi,
         host=host,
         port=port,
-        http="httptools",
+        http=bounded(limits),
         lifespan="off",
         access_log=False,
         log_config=None,

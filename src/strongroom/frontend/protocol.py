@@ -1,0 +1,132 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on what comes before and around a body.
+
+The parser collects header fields, and the trailer fields of a chunked body, without a limit of its own; and
+uvicorn waits for them without end. Bodies have their bounds in `intake`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from strongroom.frontend.asgi import PROBLEM
+from strongroom.frontend.errors import BAD_REQUEST, HEADERS_TOO_LARGE, FrontendError
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds for one connection.
+
+    Attributes:
+        header_bytes: Most bytes of request line and header section, and of a trailer section.
+        fields: Most header and trailer fields of a request.
+        header_seconds: Seconds for a header section, and for the rest of a body that nobody reads.
+    """
+
+    header_bytes: int = 64 * 1024
+    fields: int = 128
+    header_seconds: float = 10.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection within `limits`."""
+
+    limits = ConnectionLimits()
+
+    _count = 0
+    _in_header = True
+    _deadline: asyncio.TimerHandle | None = None
+    _refusal: FrontendError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
+        """Start the time for the first request's header section."""
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser piece by piece, none longer than what may still come without a body."""
+        view = memoryview(data)
+        while view and not self.transport.is_closing():
+            if self._in_header and self._deadline is None:
+                self._arm()
+            room = self.limits.header_bytes - self._count
+            if room <= 0:
+                self._refusal = self._too_large(f"more than {self.limits.header_bytes} bytes")
+                self.send_400_response("")
+                return
+            piece, view = view[:room], view[room:]
+            self._count += len(piece)
+            super().data_received(bytes(piece))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header or trailer field; an error ends the parser, and `send_400_response` tells it."""
+        if len(self.headers) >= self.limits.fields:
+            self._refusal = self._too_large(f"more than {self.limits.fields} fields")
+            raise self._refusal
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The header section is there."""
+        self._in_header = False
+        self._count = 0
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; what comes between pieces is bounded like a header section."""
+        self._count = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The next bytes are the next request's."""
+        self._in_header = True
+        self._count = 0
+        self._disarm()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Give a request that was answered before its end a bounded time to end."""
+        super().on_response_complete()
+        if not self._in_header and self._deadline is None:
+            self._arm()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the base's signature
+        """Refuse what is no request within bounds, as problem details, and close."""
+        self._disarm()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            error = self._refusal or FrontendError(BAD_REQUEST, "HTTP/1.1 message")
+            body = msgspec.json.encode(error.to_problem())
+            head = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[error.status] + head % (PROBLEM, len(body)) + body)
+        # An earlier request of this connection still waits: an answer here would be taken for its answer.
+        self.transport.close()
+
+    def _too_large(self, found: str) -> FrontendError:
+        return FrontendError(HEADERS_TOO_LARGE, found=found)
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.limits.header_seconds, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def bounded(limits: ConnectionLimits) -> type[BoundedProtocol]:
+    """The protocol with other limits; uvicorn makes one object of the class for each connection."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
