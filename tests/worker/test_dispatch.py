@@ -24,6 +24,10 @@ class Seen:
     outcomes: list[tuple[Task, Any]] = field(default_factory=list)
     expired: list[Task] = field(default_factory=list)
     now: int = 0
+    turns: int = 0
+
+    def settle(self) -> None:
+        self.turns += 1
 
 
 @pytest.fixture
@@ -38,6 +42,7 @@ def _dispatcher(seen: Seen, *models: ServedModel) -> Dispatcher:
         starting=lambda task, shared_by: seen.started.append((task, shared_by)),
         outcome=lambda task, result: seen.outcomes.append((task, result)),
         expired=seen.expired.append,
+        settled=seen.settle,
         now_ms=lambda: seen.now,
     )
 
@@ -48,7 +53,9 @@ def _task(kit: Any, model: ServedModel, *values: float, deadline: int = 1000) ->
     inference.prepare()
     sealed = kit.Sealer(key.config).infer("double", kit.x(*values))
     opened = Gateway([key]).open_request(sealed.data)
-    return Task(inference, deadline, opened, 0.0)
+    task = Task(inference, deadline, opened, 0.0)
+    task.inputs, task.rows, task.signature = inference.inputs, inference.rows, inference.signature
+    return task
 
 
 async def _turn() -> None:
@@ -115,9 +122,9 @@ async def test_inputs_that_cannot_be_joined_are_computed_alone(seen: Seen, kit: 
     dispatcher = _dispatcher(seen, model)
     tasks = [_task(kit, model, *[number] * 4) for number in range(3)]
     for task in tasks:
-        task.inference.signature = "same"
+        task.signature = "same"
     dispatcher.add(tasks[0])
-    tasks[2].inference.inputs["x"] = np.zeros((1, 5), np.float32)
+    tasks[2].inputs = {"x": np.zeros((1, 5), np.float32)}
     dispatcher.add(tasks[1])
     dispatcher.add(tasks[2])
     for _ in range(6):
@@ -163,3 +170,121 @@ async def test_models_do_not_share_slots(seen: Seen, kit: Any) -> None:
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
     assert [len(model.runtime.waiting) for model in (first, second)] == [1, 1]
     assert dispatcher.waiting == 1
+
+
+def _finish(model: ServedModel, *numbers: int) -> None:
+    """Let the runtime end these of the inferences that it has been given, by position."""
+    for number in sorted(numbers, reverse=True):
+        inputs, done = model.runtime.waiting.pop(number)
+        done({"y": inputs["x"] * 2}, None)
+
+
+async def _warm(dispatcher: Dispatcher, model: ServedModel, kit: Any) -> None:
+    """One inference, from which the dispatcher learns that the model is quick."""
+    dispatcher.add(_task(kit, model, 0, 0, 0, 0))
+    model.runtime.run()
+    await _turn()
+
+
+async def test_a_quick_model_is_given_two_more_than_its_slots(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=2)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(6):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    assert len(model.runtime.waiting) == 4
+    assert dispatcher.waiting == 2
+
+
+async def test_a_slow_model_is_not(seen: Seen, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits with the runtime is not looked at again for its deadline."""
+    monkeypatch.setattr("strongroom.worker.dispatch.QUICK", -1.0)
+    model = kit.memory_model(slots=2)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(6):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    assert len(model.runtime.waiting) == 2
+
+
+async def test_nor_is_one_whose_requests_are_joined(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1, max_batch=4)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(5):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    assert len(model.runtime.waiting) == 1
+    model.runtime.run()
+    await _turn()
+    assert model.runtime.sizes == [1, 1, 4]
+
+
+async def test_under_load_two_outcomes_are_handled_together(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(3):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    turns = seen.turns
+    _finish(model, 0)
+    await _turn()
+    assert (len(seen.outcomes), seen.turns) == (1, turns)
+    _finish(model, 0)
+    await _turn()
+    assert (len(seen.outcomes), seen.turns) == (3, turns + 1)
+
+
+async def test_an_outcome_never_waits_while_a_core_might(seen: Seen, kit: Any) -> None:
+    """One stream and one more inference: nothing waits for it, so the first outcome is handled at once."""
+    model = kit.memory_model(slots=1)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(2):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    _finish(model, 0)
+    await _turn()
+    assert len(seen.outcomes) == 2
+    _finish(model, 0)
+    await _turn()
+    assert len(seen.outcomes) == 3
+
+
+async def test_the_outcome_of_a_slow_inference_never_waits(
+    seen: Seen, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = kit.memory_model(slots=1)
+    dispatcher = _dispatcher(seen, model)
+    await _warm(dispatcher, model, kit)
+    for _ in range(3):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    monkeypatch.setattr("strongroom.worker.dispatch.QUICK", -1.0)
+    _finish(model, 0)
+    await _turn()
+    assert len(seen.outcomes) == 2
+
+
+async def test_with_threads_no_outcome_is_left_behind(seen: Seen, kit: Any) -> None:
+    """Many rounds of a few tasks, ended by threads at any moment: each is told of, whatever the order."""
+    model = kit.memory_model(slots=3)
+    dispatcher = _dispatcher(seen, model)
+    lock = threading.Lock()
+
+    def submit(inputs: Any, done: Any) -> None:
+        def compute() -> None:
+            with lock:
+                y = inputs["x"] * 2
+            done({"y": y}, None)
+
+        threading.Thread(target=compute).start()
+
+    model.runtime.submit = submit
+    tasks = [_task(kit, model, 1, 2, 3, 4) for _ in range(8)]
+    for count in range(1, 200):
+        seen.outcomes.clear()
+        wanted = count % 8 + 1
+        for task in tasks[:wanted]:
+            dispatcher.add(task)
+        async with asyncio.timeout(10):
+            while len(seen.outcomes) < wanted:
+                await asyncio.sleep(0.0005)
+    assert dispatcher.waiting == 0

@@ -77,7 +77,7 @@ def test_signatures_agree_for_equal_items_only(kit: Any) -> None:
     manifest = kit.memory_manifest(
         inputs=(TensorSpec("x", "FP32", (-1, -1)),), outputs=(TensorSpec("y", "FP32", (-1, -1)),)
     )
-    model = kit.memory_model(manifest)
+    model = kit.memory_model(manifest, max_batch=8)
 
     def signature(shape: tuple[int, ...]) -> object:
         inference = Inference(model, _request(_tensor(shape=shape)))

@@ -79,12 +79,12 @@ class Batcher(Generic[J]):
     """The waiting jobs and the busy slots of one model.
 
     Args:
-        slots: Batches that may be with the runtime at once.
+        slots: Batches that may be with the runtime at once; may be changed later.
         max_batch: Most items in one batch; 1 means that every job goes alone.
     """
 
     def __init__(self, *, slots: int, max_batch: int = 1) -> None:
-        self._slots = slots
+        self.slots = slots
         self._max_batch = max_batch
         self._busy = 0
         self._waiting: deque[J] = deque()
@@ -106,6 +106,8 @@ class Batcher(Generic[J]):
 
     def expired(self, now: int) -> list[J]:
         """Take out and return the waiting jobs whose deadline has passed at `now` (Unix milliseconds)."""
+        if not self._waiting and not self._alone:
+            return []
         late = [job for queue in (self._alone, self._waiting) for job in queue if job.deadline <= now]
         if late:
             gone = {id(job) for job in late}
@@ -115,7 +117,7 @@ class Batcher(Generic[J]):
 
     def next(self) -> Batch[J] | None:
         """The next batch, which holds a slot until `done` or `failed`; None without a free slot or a job."""
-        if self._busy >= self._slots:
+        if self._busy >= self.slots:
             return None
         if self._alone:
             batch = Batch((self._alone.popleft(),))

@@ -79,6 +79,9 @@ class Task:
         queued_at: When it began to wait for its model, by `time.perf_counter`.
         started_at: When its inference began.
         shared_by: Tasks that share its inference.
+        inputs: Arrays by input name, once they are decoded.
+        rows: Items on the first axis, or 0.
+        signature: Equal for tasks that may share a batch.
     """
 
     inference: Inference
@@ -89,21 +92,9 @@ class Task:
     queued_at: float = 0.0
     started_at: float = 0.0
     shared_by: int = 1
-
-    @property
-    def inputs(self) -> Arrays:
-        """Arrays by input name."""
-        return self.inference.inputs
-
-    @property
-    def rows(self) -> int:
-        """Items on the first axis, or 0."""
-        return self.inference.rows
-
-    @property
-    def signature(self) -> Hashable:
-        """Equal for tasks that may share a batch."""
-        return self.inference.signature
+    inputs: Arrays = field(default_factory=dict)
+    rows: int = 0
+    signature: Hashable = None
 
 
 class Core:
@@ -170,9 +161,11 @@ class Core:
         start = self._clock()
         try:
             self._check_deadline(task.deadline)
-            task.inference.prepare()
+            inference = task.inference
+            inference.prepare()
         except Exception as error:
             return self.refuse(task, error)
+        task.inputs, task.rows, task.signature = inference.inputs, inference.rows, inference.signature
         task.queued_at = self._clock()
         task.decoded_for = task.queued_at - start
         return None
@@ -258,4 +251,4 @@ def _unopenable(error: StrongroomError) -> Answer:
 
 def _timing(times: tuple[tuple[str, float], ...]) -> tuple[bytes, bytes]:
     """Durations in milliseconds, in the form of Server-Timing."""
-    return TIMING_HEADER, ", ".join(f"{name};dur={1000 * spent:.3f}" for name, spent in times).encode()
+    return TIMING_HEADER, ", ".join([f"{name};dur={1000 * spent:.3f}" for name, spent in times]).encode()

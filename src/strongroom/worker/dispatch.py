@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from strongroom.errors import ModelError
 from strongroom.models.errors import INFERENCE_FAILED
@@ -18,8 +20,24 @@ from strongroom.worker.batcher import Arrays, Batch, Batcher
 from strongroom.worker.core import Task
 from strongroom.worker.inference import ServedModel
 
+QUICK: Final = 0.05
+"""Seconds: a model whose inferences take less, waiting in its runtime included, is quick."""
+
+SPARE: Final = 2
+"""Batches beyond its slots for a quick model's runtime, whose threads then need not wait for the loop."""
+
 Outcome = Callable[[Task, "Arrays | Exception"], None]
 """Takes a task with its outputs, or with the reason why there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What has become of a batch."""
+
+    model: ServedModel
+    batch: Batch[Task]
+    result: Arrays | Exception
+    quick: bool
 
 
 class Dispatcher:
@@ -31,6 +49,7 @@ class Dispatcher:
         starting: Told of each task when its inference begins, and of the number of tasks that share it.
         outcome: Takes each task when it is computed or has failed.
         expired: Takes each task whose deadline passed while it waited.
+        settled: Called when all outcomes of one turn of the loop have been given.
         now_ms: Unix time in milliseconds.
     """
 
@@ -42,18 +61,19 @@ class Dispatcher:
         starting: Callable[[Task, int], None],
         outcome: Outcome,
         expired: Callable[[Task], None],
+        settled: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._loop = loop
         self._starting = starting
         self._outcome = outcome
         self._expired = expired
+        self._settled = settled
         self._now_ms = now_ms
-        self._batchers: Mapping[str, Batcher[Task]] = {
-            model.name: Batcher(slots=model.runtime.slots, max_batch=model.runtime.max_batch)
-            for model in models
+        self._batchers: Mapping[ServedModel, Batcher[Task]] = {
+            model: Batcher(slots=model.runtime.slots, max_batch=model.runtime.max_batch) for model in models
         }
-        self._finished: deque[tuple[ServedModel, Batch[Task], Arrays | Exception]] = deque()
+        self._finished: deque[_Outcome] = deque()
         self._woken = False
 
     @property
@@ -64,11 +84,11 @@ class Dispatcher:
     def add(self, task: Task) -> None:
         """Let a task wait for its model; it starts at once if there is a free slot."""
         model = task.inference.model
-        self._batchers[model.name].add(task)
+        self._batchers[model].add(task)
         self._feed(model)
 
     def _feed(self, model: ServedModel) -> None:
-        batcher = self._batchers[model.name]
+        batcher = self._batchers[model]
         for task in batcher.expired(self._now_ms()):
             self._expired(task)
         while (batch := batcher.next()) is not None:
@@ -77,28 +97,48 @@ class Dispatcher:
             try:
                 inputs = batch.inputs()
             except Exception as error:
-                self._done(model, batch, None, error)
+                self._done(model, batch, 0.0, None, error)
                 continue
-            model.runtime.submit(inputs, partial(self._done, model, batch))
+            model.runtime.submit(inputs, partial(self._done, model, batch, self._loop.time()))
 
     def _done(
-        self, model: ServedModel, batch: Batch[Task], outputs: Arrays | None, error: Exception | None
+        self,
+        model: ServedModel,
+        batch: Batch[Task],
+        started: float,
+        outputs: Arrays | None,
+        error: Exception | None,
     ) -> None:
         """Called by the runtime, from any thread, perhaps before `submit` returns."""
         failure = error if error is not None else ModelError(INFERENCE_FAILED)
-        self._finished.append((model, batch, failure if outputs is None else outputs))
-        if not self._woken:
+        quick = self._loop.time() - started < QUICK
+        self._finished.append(_Outcome(model, batch, failure if outputs is None else outputs, quick))
+        if not self._woken and not (quick and self._can_wait(model)):
             self._woken = True
             self._loop.call_soon_threadsafe(self._collect)
+
+    def _can_wait(self, model: ServedModel) -> bool:
+        """Whether the only outcome that there is may be handled together with the next one.
+
+        Two at a time cost a quarter less than one by one, for the reason that `Pace.free` gives. It is safe
+        only while the model has more to do than its streams can do at once: then no core waits for the loop,
+        and the next outcome is sure to come and wake it. `busy` falls before `_collect` looks for the last
+        time whether there are outcomes, so that none is left behind.
+        """
+        running = self._batchers[model].busy - len(self._finished)
+        return len(self._finished) == 1 and running > model.runtime.streams
 
     def _collect(self) -> None:
         self._woken = False
         while self._finished:
-            model, batch, result = self._finished.popleft()
-            self._settle(model, batch, result)
+            self._settle(self._finished.popleft())
+        self._settled()
 
-    def _settle(self, model: ServedModel, batch: Batch[Task], result: Arrays | Exception) -> None:
-        batcher = self._batchers[model.name]
+    def _settle(self, outcome: _Outcome) -> None:
+        model, batch, result = outcome.model, outcome.batch, outcome.result
+        batcher = self._batchers[model]
+        if model.runtime.max_batch <= 1:  # where requests are joined, they had better wait here
+            batcher.slots = model.runtime.slots + (SPARE if outcome.quick else 0)
         parts: list[Arrays] = []
         if not isinstance(result, Exception):
             try:

@@ -81,7 +81,7 @@ class Inference:
         model: The model.
         inputs: Arrays by name; complete after `prepare`.
         rows: Items on the first axis after `prepare`; 0 where the model has no batch axis.
-        signature: Equal for requests that may share a batch.
+        signature: Equal for requests that may share a batch, where the model gains by batches.
         has_pictures: Whether `prepare` has pictures to decode, which takes long.
     """
 
@@ -135,16 +135,18 @@ class Inference:
                 np.copyto(picture, decode_image(data, preprocess))
             self.inputs[self._pictures.name] = pictures
             self._pictures = None
-        self.model.runtime.check(self.inputs)
-        if self.model.runtime.max_batch > 0:
+        runtime = self.model.runtime
+        runtime.check(self.inputs)
+        if runtime.max_batch > 0:
             self.rows = len(next(iter(self.inputs.values())))
             if self.rows > MAX_ITEMS:
                 raise WorkerError(
                     BATCH_TOO_LARGE, found=f"{self.rows} items", expected=f"at most {MAX_ITEMS}"
                 )
-        self.signature = tuple(
-            sorted((name, array.dtype.str, array.shape[1:]) for name, array in self.inputs.items())
-        )
+        if runtime.max_batch > 1:
+            self.signature = tuple(
+                sorted((name, array.dtype.str, array.shape[1:]) for name, array in self.inputs.items())
+            )
 
     def respond(self, outputs: Arrays) -> tuple[bytes, int | None]:
         """The body of the response, and its Inference-Header-Content-Length if it has one.

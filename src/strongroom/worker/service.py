@@ -116,6 +116,7 @@ class Service:
             starting=core.start,
             outcome=self._computed,
             expired=self._expired,
+            settled=self._flush,
             now_ms=core.now_ms,
         )
         self.counters = Counters()
@@ -169,13 +170,14 @@ class Service:
 
     async def _fetch(self) -> None:
         while True:
-            free = self._pace.free(self._held - self._parked)  # what is parked takes nobody's place
+            free = self._free()
             if not free or self._held_bytes > MAX_HELD_BYTES:
                 self._room.clear()
                 await self._room.wait()
                 continue
             for delivery in await self._queue.take(free, BLOCK_MS):
                 self._accept(delivery)
+            self._flush()
 
     async def _touch(self) -> None:
         """Tell the queue that what is held is being worked on."""
@@ -271,20 +273,19 @@ class Service:
         self._answer(delivery, answer)
 
     def _answer(self, delivery: Delivery, answer: Answer) -> None:
-        """All answers of one turn of the loop leave together."""
+        """Give an answer; `_flush` sends it with all others of its turn of the loop."""
         if answer.refused:
             if answer.content_type == SEALED:
                 self.counters.failed += 1
             else:
                 self.counters.unopenable += 1
-        if not self._answers:
-            self._loop.call_soon(self._flush)
         reply = Reply(delivery.record.id, answer.status, answer.content_type, answer.body)
         self._answers.append((delivery, reply))
 
     def _flush(self) -> None:
-        answers, self._answers = self._answers, []
-        self._spawn(self._send(answers))
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._spawn(self._send(answers))
 
     async def _send(self, answers: list[tuple[Delivery, Reply]]) -> None:
         try:
@@ -297,7 +298,12 @@ class Service:
         finally:
             self._held -= len(answers)
             self._held_bytes -= sum(len(delivery.record.body) for delivery, _ in answers)
-            self._room.set()
+            if not self._held or self._free():
+                self._room.set()
+
+    def _free(self) -> int:
+        """How many to fetch now; what is parked takes nobody's place."""
+        return self._pace.free(self._held - self._parked)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -308,6 +314,7 @@ class Service:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._journal.failure("uncaught", error)
+        self._flush()
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
