@@ -20,15 +20,25 @@ from strongroom.errors import StrongroomError
 from strongroom.frontend import metrics as metrics_module
 from strongroom.frontend.asgi import JSON, Receive, Scope, Send, respond, respond_error
 from strongroom.frontend.documents import Documents, evidence_list
-from strongroom.frontend.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND, FrontendError
+from strongroom.frontend.errors import (
+    BAD_REQUEST,
+    EVIDENCE_RATE_LIMITED,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    FrontendError,
+)
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import SealedGateway
 from strongroom.frontend.metrics import FrontendMetrics
 from strongroom.frontend.plain import PlainGateway
+from strongroom.frontend.ratelimit import TokenBucket
 
+PLAIN_HEADER = b"strongroom-plain"
 GATEWAY_PATH = "/.well-known/ohttp-gateway"
 _EVIDENCE_TIMEOUT = 10.0
 _NONCE_BYTES = 32
+_QUOTES_PER_SECOND = 20.0
+_QUOTES_AT_ONCE = 40
 
 Handler = Callable[[Scope, Send], Awaitable[None]]
 
@@ -46,6 +56,7 @@ class FrontendApp:
         *,
         depth: Callable[[], Awaitable[int]],
         now: Callable[[], float] = time.time,
+        quotes: TokenBucket | None = None,
     ) -> None:
         self._exchange = exchange
         self._documents = documents
@@ -54,6 +65,7 @@ class FrontendApp:
         self._plain = plain
         self._depth = depth
         self._now = now
+        self._quotes = quotes or TokenBucket(_QUOTES_PER_SECOND, _QUOTES_AT_ONCE)
         self._get: dict[str, Handler] = {
             GATEWAY_PATH: self._ohttp_keys,
             "/strongroom/v1/keyset": self._keyset,
@@ -86,7 +98,13 @@ class FrontendApp:
         await respond(send, 200, b"application/ohttp-keys", (await self._documents.current()).ohttp_keys)
 
     async def _keyset(self, _scope: Scope, send: Send) -> None:
-        await respond(send, 200, JSON, (await self._documents.current()).keyset)
+        await respond(
+            send,
+            200,
+            JSON,
+            (await self._documents.current()).keyset,
+            ((PLAIN_HEADER, b"enabled" if self._plain.enabled else b"disabled"),),
+        )
 
     async def _policy(self, _scope: Scope, send: Send) -> None:
         await respond(send, 200, b"application/toml", (await self._documents.current()).policy)
@@ -102,6 +120,9 @@ class FrontendApp:
             nonce = b""
         if len(nonce) != _NONCE_BYTES:
             raise FrontendError(BAD_REQUEST, "nonce", expected="32 bytes in base64url without padding")
+        # Each nonce costs a worker a quote, and anybody may ask.
+        if self._quotes.take() > 0:
+            raise FrontendError(EVIDENCE_RATE_LIMITED)
         deadline = int((self._now() + _EVIDENCE_TIMEOUT) * 1000)
         reply = await self._exchange.send("evidence", nonce, deadline)
         if reply.status != 200:

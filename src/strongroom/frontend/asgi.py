@@ -93,7 +93,7 @@ async def respond(send: Send, status: int, content_type: bytes, body: bytes, hea
 async def respond_error(send: Send, error: StrongroomError, headers: Headers = ()) -> None:
     """Send an error as problem details (RFC 9457); a body that was not read closes the connection."""
     extra = list(headers)
-    if error.status == 503:
+    if error.status in {429, 503}:
         extra.append(_RETRY_AFTER)
     if isinstance(error, UnreadBodyError):
         extra.append((b"connection", b"close"))

@@ -25,6 +25,12 @@ HEADERS_TOO_LARGE = define(
     status=431,
     remedy="Send at most 64 KiB and 128 fields.",
 )
+EVIDENCE_RATE_LIMITED = define(
+    "evidence-rate-limited",
+    "Evidence over a nonce is asked for too often",
+    status=429,
+    remedy="Wait as long as Retry-After says, or take the evidence without a nonce.",
+)
 BODY_TOO_LARGE = define(
     "request-too-large",
     "The request body is too large",

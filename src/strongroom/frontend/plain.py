@@ -12,7 +12,6 @@ from collections.abc import Callable
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.serving import ServiceAppraisal, Verdict
 from strongroom.codec.bhttp import Request, decode_response, encode_request
-from strongroom.crypto.hpke import CLASSICAL_SUITE
 from strongroom.crypto.ohttp import KeyConfig, seal_request
 from strongroom.errors import StrongroomError
 from strongroom.frontend.asgi import (
@@ -71,6 +70,11 @@ class PlainGateway:
         self._now = now
         self._verdict: Verdict | None = None
 
+    @property
+    def enabled(self) -> bool:
+        """Whether this way in is open."""
+        return self._policy is not None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = self._now()
@@ -110,7 +114,7 @@ class PlainGateway:
         inner = Request(
             scope["method"].encode(), b"https", header(scope, b"host") or b"", _path(scope), stamped, body
         )
-        sealed = seal_request(config, CLASSICAL_SUITE, encode_request(inner))
+        sealed = seal_request(config, None, encode_request(inner))
         reply = await self._exchange.send(f"{config.key_id:02x}", sealed.data, deadline)
         if reply.content_type != _SEALED_ANSWER:
             self._verdict = None
@@ -125,7 +129,8 @@ class PlainGateway:
         fresh = verdict is not None and self._now() < verdict.valid_until
         if not fresh or verdict is None or verdict.keyset_digest != documents.parsed.digest():
             verdict = self._verdict = self._appraise(documents)
-        return next(config for config in verdict.keyset.key_configs if config.kem == CLASSICAL_SUITE.kem)
+        # The service lists its best first: a queue host that records must not decrypt it later.
+        return verdict.keyset.key_configs[0]
 
     def _appraise(self, documents: ServiceDocuments) -> Verdict:
         if self._policy is None:
