@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,13 @@ CONFIG_INVALID = define(
     status=500,
     exit_code=EXIT_USAGE,
     remedy="Correct the key that is named; docs/reference/configuration.md lists all keys.",
+)
+
+LISTEN_FAILED = define(
+    "listen-failed",
+    "The server cannot listen at its address",
+    status=500,
+    remedy="See the log above: another program may listen there, or the address is not of this machine.",
 )
 
 _MAX_FILE = 256 * 1024
@@ -198,6 +207,21 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ConfigError(CONFIG_INVALID, "listen address", found=listen, expected="HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+@contextmanager
+def listening(listen: str) -> Iterator[None]:
+    """Run a uvicorn server in here: it leaves by SystemExit, with a code of its own, if it cannot listen.
+
+    Raises:
+        ConfigError: `listen-failed`.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if error.code:
+            raise ConfigError(LISTEN_FAILED, found=listen) from None
+        raise
 
 
 def home() -> Path:

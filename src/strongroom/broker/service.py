@@ -10,9 +10,13 @@ import uvicorn
 
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
-from strongroom.config import Config, home, split_listen
+from strongroom.config import Config, home, listening, split_listen
 
 _GRACE_SECONDS = 5
+MAX_HEAD = 64 * 1024
+"""Bytes of the head of a request."""
+MAX_CONNECTIONS = 512
+"""Connections at once; one more is answered with 503."""
 
 
 def run(config: Config) -> None:
@@ -25,11 +29,15 @@ def run(config: Config) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = split_listen(config.broker.listen)
     folder = Path(config.broker.store) if config.broker.store else home() / "broker"
-    with Store.open(folder) as store:
+    with Store.open(folder) as store, listening(config.broker.listen):
         uvicorn.run(
             create_app(store, now=time.time),
             host=host,
             port=port,
+            # h11 bounds the head of a request, httptools does not; the broker is not on the hot path.
+            http="h11",
+            h11_max_incomplete_event_size=MAX_HEAD,
+            limit_concurrency=MAX_CONNECTIONS,
             access_log=False,
             log_config=None,
             server_header=False,

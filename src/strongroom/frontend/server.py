@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from strongroom.attestation.policy import Policy
-from strongroom.config import Config, split_listen
+from strongroom.config import Config, listening, split_listen
 from strongroom.errors import StrongroomError
 from strongroom.frontend.app import FrontendApp
 from strongroom.frontend.asgi import Receive, Scope, Send
@@ -153,5 +153,9 @@ def http_server(
 def run(config: Config) -> None:
     """Serve in this process until it is told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        suppress(KeyboardInterrupt),
+        listening(config.frontend.listen),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         runner.run(serve(config))

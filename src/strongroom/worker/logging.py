@@ -31,20 +31,15 @@ class Fields(TypedDict, total=False):
     attempt: int
     code: str
     count: int
-    deliveries: int
     epoch: int
     error: str
     expired: int
     held: int
     level: str
-    keyset: str
-    milliseconds: float
     model: str
-    phase: str
     outrun: int
     seconds: float
     service: str
-    signal: int
     slots: int
     taken: int
     unopenable: int
