@@ -67,12 +67,12 @@ def test_a_failure_shows_class_code_and_place_but_no_message(journal: Journal, l
     try:
         raise WorkerError(ROUTE_UNKNOWN, "canary", found="canary")
     except WorkerError as error:
-        journal.failure("request", error, phase="open")
+        journal.failure("request", error, worker="worker-0")
     assert b"canary" not in lines[0]
     line = lines.objects()[0]
     assert line["error"] == "WorkerError"
     assert line["code"] == "route-unknown"
-    assert line["phase"] == "open"
+    assert line["worker"] == "worker-0"
     assert re.fullmatch(r"test_logging\.py:\d+", str(line["where"]))
 
 

@@ -404,3 +404,35 @@ def test_a_process_that_cannot_be_hardened_does_not_start() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
     assert done.returncode == 1
     assert json.loads(done.stderr)["code"] == "hardening-failed"
+
+
+def test_the_enclave_imports_no_more_than_it_needs() -> None:
+    """HTTP frameworks, converters and the simulator stay outside: what is not there cannot fail."""
+    code = (
+        "import sys\n"
+        "sys.modules['openvino.tools'] = None\n"
+        "import strongroom.worker.main, strongroom.worker.serve, strongroom.worker.startup\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('strongroom')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=60, text=True
+    )
+    packages, modules = done.stdout.splitlines()
+    outside = {name for name in packages.split() if not name.startswith("_")}
+    known = {"PIL", "cryptography", "hiredis", "msgspec", "numpy", "openvino", "pyrage", "rfc8785"}
+    assert outside - {"strongroom", "typing_extensions", "cython_runtime"} <= known
+    layers = {name.split(".")[1] for name in modules.split() if "." in name}
+    assert layers <= {
+        "attestation",
+        "broker",
+        "codec",
+        "config",
+        "crypto",
+        "errors",
+        "models",
+        "queue",
+        "worker",
+    }
+    assert "strongroom_simulator" not in modules
+    assert "strongroom.broker.server" not in modules
