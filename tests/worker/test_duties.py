@@ -236,6 +236,23 @@ async def test_a_refusal_that_a_request_brings_to_light_wakes_it(
         await asyncio.wait_for(running, 30)
 
 
+async def test_a_grace_that_a_request_brings_to_light_ends_in_time(world: World) -> None:
+    """The next round in its turn would be minutes later."""
+    running = asyncio.create_task(world.duties.run())
+    while "policy" not in world.kinds() or world.duties._renewing is not None:
+        await asyncio.sleep(0)
+    admin.rotate(world.rig.store, "pictures", grace=2)
+    world.duties._last_round = float("-inf")
+    assert await world.duties.hurry() is True
+    assert world.keys.epochs == (2, 1)
+    async with asyncio.timeout(30):
+        while world.keys.epochs != (2,):
+            world.something.clear()
+            await world.something.wait()
+    assert not running.done()
+    running.cancel()
+
+
 async def test_a_broker_that_goes_away_during_a_rotation_is_waited_for(world: World) -> None:
     signed = world.enrolment.beacon
     admin.rotate(world.rig.store, "pictures")

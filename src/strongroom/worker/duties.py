@@ -125,7 +125,8 @@ class Duties:
         self._loop = asyncio.get_running_loop()
         self._renewing: asyncio.Task[bool] | None = None
         self._last_round = float("-inf")
-        self._over = asyncio.Event()
+        self._over = False
+        self._rounds = asyncio.Event()
 
     async def run(self) -> None:
         """Renew for ever, a first time at once.
@@ -178,15 +179,22 @@ class Duties:
         return await self._loop.run_in_executor(self._executor, self._over_nonce, nonce)
 
     async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
+        """Wait, but not beyond the end of a key that a round out of turn brings meanwhile."""
+        due = self._loop.time() + seconds
+        while not self._over:
+            self._rounds.clear()
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._rounds.wait()
+            except TimeoutError:
+                return
+            due = min(due, self._loop.time() + self._next_round())
 
     def _renewed(self, task: asyncio.Task[bool]) -> None:
         self._renewing = None
-        if not task.cancelled() and task.exception() is not None:
-            self._over.set()
+        self._over = not task.cancelled() and task.exception() is not None
         self._last_round = self._loop.time()
+        self._rounds.set()
 
     def _next_round(self) -> float:
         """Seconds to the next round: a quarter of the evidence's life, or the end of an epoch before that."""
