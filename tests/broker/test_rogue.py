@@ -6,49 +6,18 @@ attested init-data pins is the signing key, so these servers get as far as they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse
 
-from strongroom.broker import epochs, jwe, release, teekey
+from rogue_broker import RogueBroker
+from strongroom.broker import epochs, release
 from strongroom.broker.client import KbsClient
 from strongroom.broker.server import create_app
 
 MODEL = "kbs:///default/model/lite0"
-
-
-class Rogue:
-    """Accepts any attestation and answers with what it likes, encrypted to the worker's own key."""
-
-    def __init__(self, make: Callable[[str, str], bytes]) -> None:
-        self._make = make
-        self._key: Any = None
-        self.app = Starlette(
-            routes=[
-                Route("/kbs/v0/auth", self._auth, methods=["POST"]),
-                Route("/kbs/v0/attest", self._attest, methods=["POST"]),
-                Route("/kbs/v0/resource/{path:path}", self._resource),
-            ]
-        )
-
-    async def _auth(self, _request: Request) -> Response:
-        answer = JSONResponse({"nonce": "A" * 43 + "=", "extra-params": ""})
-        answer.headers["Set-Cookie"] = "kbs-session-id=" + "0" * 32
-        return answer
-
-    async def _attest(self, request: Request) -> Response:
-        body = await request.json()
-        self._key = teekey.parse_jwk(body["runtime-data"]["tee-pubkey"])
-        return JSONResponse({"token": "anything"})
-
-    async def _resource(self, request: Request) -> Response:
-        document = self._make(request.path_params["path"], teekey.thumbprint(self._key))
-        return Response(jwe.seal(self._key, document), media_type="application/json")
 
 
 def worker_of(rig: Any, url: str) -> KbsClient:
@@ -85,7 +54,7 @@ def test_an_honest_broker_of_someone_else_refuses_the_worker(rig, new_rig, serve
 def test_a_rogue_brokers_keys_are_refused(rig, new_rig, serve, refused) -> None:
     """The attack of rule 1: a broker of the host's own beside a genuine worker."""
     rogue = new_rig("rogue")
-    url = serve(Rogue(lambda path, recipient: released(rogue, path, recipient)).app)
+    url = serve(RogueBroker(lambda path, recipient: released(rogue, path, recipient)).app)
     with worker_of(rig, url) as client:
         with refused("release-foreign-broker"):
             client.service_key("pictures", rig.broker_key)
@@ -105,7 +74,7 @@ def test_a_rogue_that_names_the_genuine_broker_in_its_keyset(rig, new_rig, serve
         document = release.service_document("pictures", recipient, [mixed])
         return release.seal_release(document, rogue.store.signing_key)
 
-    with worker_of(rig, serve(Rogue(make).app)) as client, refused("release-foreign-broker"):
+    with worker_of(rig, serve(RogueBroker(make).app)) as client, refused("release-foreign-broker"):
         client.service_key("pictures", rig.broker_key)
 
 
@@ -113,7 +82,7 @@ def test_a_genuine_answer_to_an_earlier_attestation_is_refused(rig, serve, refus
     """Whoever once learned a signed document (a worker of old, say) cannot hand it to a new one."""
     earlier = rig.attester().attest()
     kept = {path: earlier.fetch(path) for path in ("pictures/service-key/current", "default/model/lite0")}
-    with worker_of(rig, serve(Rogue(lambda path, _: kept[path]).app)) as client:
+    with worker_of(rig, serve(RogueBroker(lambda path, _: kept[path]).app)) as client:
         with refused("release-foreign-recipient"):
             client.service_key("pictures", rig.broker_key)
         with refused("release-foreign-recipient"):
@@ -187,7 +156,7 @@ def test_a_key_put_in_by_someone_on_the_way_is_refused_by_the_broker(rig, serve,
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b"\xff" * 100, b'{"payload":"AA","signature":"AA"}'])
 def test_an_answer_that_is_no_document_is_refused(rig, serve, answer: bytes) -> None:
-    with worker_of(rig, serve(Rogue(lambda *_: answer).app)) as client:
+    with worker_of(rig, serve(RogueBroker(lambda *_: answer).app)) as client:
         for ask in (
             lambda: client.service_key("pictures", rig.broker_key),
             lambda: client.model_key(MODEL, rig.broker_key),

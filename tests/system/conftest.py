@@ -172,3 +172,15 @@ def service(sealed_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     running = start_service(home, [sealed_folder / "echo.sealed", sealed_folder / "mlp.sealed"], "--plain")
     yield running
     assert running.stop() == 0, running.logs()
+
+
+@pytest.fixture(scope="session", name="start_service")
+def _start_service() -> Callable[..., Service]:
+    """`start_service(home, [sealed])`, for services of a test's own; whoever starts one stops it."""
+    return start_service
+
+
+@pytest.fixture(scope="session", name="free_ports")
+def _free_ports() -> Callable[[int], list[int]]:
+    """`free_ports(2)`: TCP ports that are free now."""
+    return free_ports

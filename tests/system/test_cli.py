@@ -8,12 +8,11 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -312,16 +311,6 @@ def all_end(process: subprocess.Popen[str]) -> Iterator[dict[int, str]]:
             os.close(end)
 
 
-def free_ports() -> list[int]:
-    sockets = [socket.socket() for _ in range(2)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.fixture
 def home(sealed_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("up")
@@ -329,8 +318,10 @@ def home(sealed_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(home: Path, sealed_folder: Path) -> None:
-    sealed, ports = sealed_folder / "echo.sealed", free_ports()
+def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(
+    home: Path, sealed_folder: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    sealed, ports = sealed_folder / "echo.sealed", free_ports(2)
     with up(home, sealed, ports) as process:
         lines = lines_until(process, "NOT protection")
         assert [line.split()[:2] for line in lines[:4]] == [
@@ -359,8 +350,10 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(home: Path, se
         assert [record.epoch for record in admin.epochs(store, "default")] == [1], "the same code, one epoch"
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing_running(home: Path, sealed_folder: Path) -> None:
-    with up(home, sealed_folder / "echo.sealed", free_ports()) as process:
+def test_ctrl_c_while_it_starts_leaves_nothing_running(
+    home: Path, sealed_folder: Path, free_ports: Callable[[int], list[int]]
+) -> None:
+    with up(home, sealed_folder / "echo.sealed", free_ports(2)) as process:
         lines_until(process, "queue")
         with all_end(process) as family:
             assert len(family) > 2
