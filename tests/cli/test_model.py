@@ -268,3 +268,12 @@ def _identity() -> str:
     from strongroom.crypto import agefile
 
     return agefile.generate_identity()
+
+
+def test_a_file_larger_than_any_bundle_is_not_read(cli, home: Path, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.model"
+    with huge.open("wb") as file:
+        file.truncate((8 << 30) + 1)  # a hole: it takes no room
+    result = cli("model", "seal", huge, "-o", tmp_path / "x", "--json")
+    assert (result.code, result.error["code"]) == (2, "file-unreadable")
+    assert result.error["found"] == f"{(8 << 30) + 1} bytes"
