@@ -45,7 +45,7 @@ from strongroom.engines.supervisor import Part
 from strongroom.errors import StrongroomError
 from strongroom.queue.client import Client
 from strongroom.queue.connect import connect
-from strongroom.queue.valkey import Durability, EmbeddedValkey
+from strongroom.queue.valkey import ENVIRONMENT, Durability, EmbeddedValkey
 from strongroom_simulator.state import SimulatorState
 
 LOCAL_CUSTODIAN: Final = "this machine"
@@ -217,7 +217,7 @@ def _parts(
         for number in range(options.workers)
     ]
     return (
-        Part("queue", embedded.command(), _Answers(config.queue.url)),
+        Part("queue", embedded.command(), _Answers(config.queue.url), dict(ENVIRONMENT)),
         Part("broker", strongroom("broker"), _Serves(f"{config.broker.url}/healthz")),
         *workers,
         Part("frontend", strongroom("frontend"), _HasFreshWorker(options.url, int(time.time()))),

@@ -29,6 +29,10 @@ from strongroom.errors import ConfigError, QueueError
 from strongroom.queue.errors import QUEUE_NAME_INVALID, SERVER_FAILED, SERVER_RUNNING, SOCKET_PATH_TOO_LONG
 from strongroom.queue.names import check_range
 
+ENVIRONMENT: Final = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+"""Variables for the server: its allocator keeps memory instead of mapping and unmapping it for every large
+body, which took a tenth of its time at 150 kB a body."""
+
 Durability = Literal["process", "power"]
 
 LONGEST_SOCKET_PATH: Final = 100
@@ -199,7 +203,7 @@ class EmbeddedValkey:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"LC_ALL": "C"},
+                env={"LC_ALL": "C", **ENVIRONMENT},
                 pass_fds=[lock.fileno()],
                 umask=0o077,
                 cwd=self.folder,
