@@ -29,11 +29,11 @@ demo: $(VENV)/.demo ## seal real pictures to a service on this machine and read 
 
 test: $(VENV)/.dev ## all tests
 	@tools/packages redis-server
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 test-quick: $(VENV)/.dev ## tests that take no longer than a few seconds each
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not alone"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not alone"
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -81,10 +81,11 @@ LOADS = """
 import os, sys
 
 def main():
-    import hiredis, msgspec, numpy, openvino, pyrage, rfc8785
+    import hiredis, msgspec, numpy, pyrage, rfc8785
     import PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin
     import strongroom.worker.serve
-    openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    from strongroom.models.quiet_openvino import CORE
+    CORE.get_property("CPU", "FULL_DEVICE_NAME")
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     with open("/proc/self/maps") as maps:
         files += ["/" + line.partition("/")[2].rstrip() for line in maps if " r-xp " in line and "/" in line]

@@ -18,7 +18,7 @@ from strongroom.models._openvino_graph import (
 )
 from strongroom.models.manifest import Manifest, TensorSpec
 from strongroom.models.preprocess import parse_preprocess
-from strongroom.models.quiet_openvino import op, ov
+from strongroom.models.quiet_openvino import CORE, op, ov
 
 
 def identity(shape: Any, dtype: Any = np.float32, *, inputs: str = "x", outputs: str = "y") -> ov.Model:
@@ -36,7 +36,7 @@ def saved(model: ov.Model, folder: Path) -> tuple[bytes, bytes]:
 
 
 def run(model: ov.Model, *inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.array(compiled(list(inputs))[0])
 
 
@@ -49,7 +49,7 @@ def test_a_graph_is_read_from_memory_that_may_vanish(graphs: Any, tmp_path: Path
     x = np.ones((1, 256), np.float32)
     wanted = run(graphs.mlp(1), x)
     memory = bytearray(weights)
-    model = read_graph(ov.Core(), memoryview(xml), memoryview(memory))
+    model = read_graph(memoryview(xml), memoryview(memory))
     memory[:] = bytes(len(memory))
     assert np.allclose(run(model, x), wanted, rtol=1e-5)
 
@@ -60,9 +60,7 @@ def test_a_graph_without_weights_is_read(tmp_path: Path) -> None:
     model.inputs[0].tensor.set_names({"x"})
     xml, weights = saved(model, tmp_path)
     assert weights == b""
-    assert run(
-        read_graph(ov.Core(), memoryview(xml), memoryview(b"")), np.array([-1, 2], np.float32)
-    ).tolist() == [0, 2]
+    assert run(read_graph(memoryview(xml), memoryview(b"")), np.array([-1, 2], np.float32)).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,7 @@ def test_a_graph_without_weights_is_read(tmp_path: Path) -> None:
 )
 def test_other_files_are_refused_without_a_quotation(xml: bytes) -> None:
     with pytest.raises(ModelError) as caught:
-        read_graph(ov.Core(), memoryview(xml + b"<!--canary-->"), memoryview(b""))
+        read_graph(memoryview(xml + b"<!--canary-->"), memoryview(b""))
     assert code(caught) == "model-unreadable"
     assert caught.value.__cause__ is None
     assert "canary" not in str(caught.value)
@@ -79,7 +77,7 @@ def test_other_files_are_refused_without_a_quotation(xml: bytes) -> None:
 def test_missing_weights_are_refused(graphs: Any, tmp_path: Path) -> None:
     xml, weights = saved(graphs.mlp(1), tmp_path)
     with pytest.raises(ModelError, match="model-unreadable"):
-        read_graph(ov.Core(), memoryview(xml), memoryview(weights[:100]))
+        read_graph(memoryview(xml), memoryview(weights[:100]))
 
 
 @pytest.mark.parametrize(

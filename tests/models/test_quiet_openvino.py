@@ -39,6 +39,42 @@ def test_an_application_may_still_want_the_converter(tmp_path: Path) -> None:
 def test_nothing_else_imports_openvino() -> None:
     """Else the first import could be one that reports."""
     pattern = re.compile(r"^\s*(import|from) openvino\b", re.MULTILINE)
-    files = [file for folder in ("src", "demo") for file in (ROOT / folder).rglob("*.py")]
-    found = [file.name for file in files if pattern.search(file.read_text(encoding="utf-8"))]
-    assert found == ["quiet_openvino.py"]
+    assert files_with(pattern) == ["quiet_openvino.py"]
+
+
+STOPPED_LATE = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from strongroom.models.bundle import read_bundle
+from strongroom.models.importers import import_model
+from strongroom.models.openvino_runtime import OpenVinoRuntime
+from strongroom.models.quiet_openvino import op, ov
+
+x = op.parameter([1, 4], np.float32, name="x")
+ov.save_model(ov.Model([op.result(op.relu(x))], [x]), "model.xml")
+bundle = read_bundle(import_model(Path("model.xml"), name="relu"))
+first, second = OpenVinoRuntime(bundle), OpenVinoRuntime(bundle)
+first.close()
+del first  # in the order in which they began
+second.close()
+del second
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_process_that_freed_its_models_can_still_be_stopped(tmp_path: Path) -> None:
+    """With a core for each model it is killed by SIGSEGV."""
+    ended = subprocess.run([sys.executable, "-c", STOPPED_LATE], cwd=tmp_path, check=False)
+    assert ended.returncode == 5
+
+
+def test_nothing_else_makes_a_core() -> None:
+    assert files_with(re.compile(r"\bCore\(\)")) == ["quiet_openvino.py"]
+
+
+def files_with(pattern: re.Pattern[str]) -> list[str]:
+    """The files of the software that have it."""
+    files = [file for folder in ("src", "demo", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    return [file.name for file in files if pattern.search(file.read_text(encoding="utf-8"))]

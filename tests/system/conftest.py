@@ -150,7 +150,7 @@ def start_service(home: Path, sealed: list[Path], *more: str) -> Service:
 @pytest.fixture(scope="session")
 def sealed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with two small models sealed into it: `echo` (float32 [-1]) and `mlp`."""
-    import openvino as ov
+    from strongroom.models.quiet_openvino import ov
 
     models = load_models()
     folder = tmp_path_factory.mktemp("sealed")

@@ -68,7 +68,7 @@ def kit() -> Any:
 
 def graph_files(model: Any, folder: Path) -> dict[str, bytes]:
     """An OpenVINO model as the files of a bundle."""
-    import openvino as ov
+    from strongroom.models.quiet_openvino import ov
 
     path = folder / "model.xml"
     ov.save_model(model, path, compress_to_fp16=False)
@@ -82,8 +82,7 @@ def bundle_bytes(files: Mapping[str, bytes], **members: Any) -> bytes:
 
 def double_bundle(folder: Path, *, name: str = "double", max_batch: int | None = 1) -> bytes:
     """`y = 2 x`, float32 [-1, 4]."""
-    import openvino as ov
-    from openvino import opset13 as op
+    from strongroom.models.quiet_openvino import op, ov
 
     x = op.parameter([-1, 4], np.float32, name="x")
     model = ov.Model([op.result(op.multiply(x, op.constant(np.float32(2))))], [x], name)
@@ -101,8 +100,7 @@ def double_bundle(folder: Path, *, name: str = "double", max_batch: int | None =
 
 def picture_bundle(folder: Path, *, name: str = "picture") -> bytes:
     """Mean colour of a picture as three probabilities, labelled red, green and blue."""
-    import openvino as ov
-    from openvino import opset13 as op
+    from strongroom.models.quiet_openvino import op, ov
 
     image = op.parameter([-1, 3, 8, 8], np.float32, name="image")
     mean = op.reduce_mean(image, op.constant(np.array([2, 3])), keep_dims=False)

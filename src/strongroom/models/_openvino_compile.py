@@ -15,7 +15,7 @@ from strongroom.models._openvino_graph import check_graph, fuse_preprocess, port
 from strongroom.models.bundle import Bundle
 from strongroom.models.errors import BUNDLE_FILES, MODEL_UNREADABLE
 from strongroom.models.manifest import TensorSpec
-from strongroom.models.quiet_openvino import ov
+from strongroom.models.quiet_openvino import CORE, ov
 from strongroom.models.tensors import Tensors
 
 GRAPH_FILE: Final = "model.xml"
@@ -69,19 +69,18 @@ def compile_bundle(
             `model-unsupported`.
     """
     manifest = bundle.manifest
-    core = ov.Core()
-    graph = open_graph(core, bundle)
+    graph = open_graph(bundle)
     try:
         if not manifest.batch_axis:
-            return Compiled(None, core.compile_model(graph, "CPU", settings), 0)
-        one = core.compile_model(_for_one(graph), "CPU", settings)
+            return Compiled(None, CORE.compile_model(graph, "CPU", settings), 0)
+        one = CORE.compile_model(_for_one(graph), "CPU", settings)
         wanted = manifest.max_batch
         if wanted is None:
             alone = _seconds(one, manifest.inputs, 1, clock)
             wanted = 1 if alone > PROBE_LIMIT else None
         if wanted == 1:
             return Compiled(one, None, 1)
-        many = core.compile_model(graph, "CPU", settings)
+        many = CORE.compile_model(graph, "CPU", settings)
         if wanted is None:
             together = _seconds(many, manifest.inputs, PROBE_BATCH, clock) / PROBE_BATCH
             wanted = MEASURED_BATCH if together * WORTHWHILE <= alone else 1
@@ -90,7 +89,7 @@ def compile_bundle(
         raise ModelError(MODEL_UNREADABLE, "OpenVINO cannot compile it for this machine") from None
 
 
-def open_graph(core: ov.Core, bundle: Bundle) -> ov.Model:
+def open_graph(bundle: Bundle) -> ov.Model:
     """The graph of a bundle, with its preprocessing fused in, checked against the manifest.
 
     Raises:
@@ -100,7 +99,7 @@ def open_graph(core: ov.Core, bundle: Bundle) -> ov.Model:
     for name in (GRAPH_FILE, WEIGHTS_FILE):
         if name not in bundle.files:
             raise ModelError(BUNDLE_FILES, "the runtime openvino needs a file", expected=name)
-    graph = read_graph(core, bundle.files[GRAPH_FILE], bundle.files[WEIGHTS_FILE])
+    graph = read_graph(bundle.files[GRAPH_FILE], bundle.files[WEIGHTS_FILE])
     if bundle.manifest.preprocess is not None:
         graph = fuse_preprocess(graph, bundle.manifest.preprocess)
     check_graph(graph, bundle.manifest)

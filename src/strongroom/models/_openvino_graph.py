@@ -11,7 +11,7 @@ from strongroom.errors import ModelError
 from strongroom.models.errors import MODEL_MISMATCH, MODEL_UNREADABLE, MODEL_UNSUPPORTED
 from strongroom.models.manifest import Datatype, Manifest, TensorSpec
 from strongroom.models.preprocess import ImagePreprocess
-from strongroom.models.quiet_openvino import ColorFormat, PrePostProcessor, ov
+from strongroom.models.quiet_openvino import CORE, ColorFormat, PrePostProcessor, ov
 
 _DATATYPES: Final[dict[str, Datatype]] = {
     "boolean": "BOOL",
@@ -29,7 +29,7 @@ _DATATYPES: Final[dict[str, Datatype]] = {
 }
 
 
-def read_graph(core: ov.Core, xml: memoryview, weights: memoryview) -> ov.Model:
+def read_graph(xml: memoryview, weights: memoryview) -> ov.Model:
     """Read an IR from memory. The graph keeps no reference to the buffers.
 
     Raises:
@@ -39,7 +39,7 @@ def read_graph(core: ov.Core, xml: memoryview, weights: memoryview) -> ov.Model:
     if len(weights):
         np.copyto(constants.data, np.frombuffer(weights, np.uint8))
     try:
-        return core.read_model(xml.tobytes(), constants)
+        return CORE.read_model(xml.tobytes(), constants)
     except RuntimeError:  # its text quotes the model
         raise ModelError(MODEL_UNREADABLE, "not an OpenVINO IR of this version") from None
 

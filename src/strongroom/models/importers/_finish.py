@@ -28,7 +28,7 @@ from strongroom.models.importers._source import reason
 from strongroom.models.labels import parse_labels
 from strongroom.models.manifest import Manifest, TensorSpec
 from strongroom.models.preprocess import ImagePreprocess
-from strongroom.models.quiet_openvino import op, ov
+from strongroom.models.quiet_openvino import CORE, op, ov
 
 LABELS_FILE: Final = "labels.txt"
 PROBABILITIES: Final = "probabilities"
@@ -125,12 +125,11 @@ class _Trial:
     """The bundle's graph, run on made-up inputs."""
 
     def __init__(self, data: bytes) -> None:
-        core = ov.Core()
         bundle = read_bundle(data)
         self._manifest = bundle.manifest
-        graph = open_graph(core, bundle)
+        graph = open_graph(bundle)
         try:
-            compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            compiled = CORE.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             raise ModelError(MODEL_UNREADABLE, reason(error)) from error
         self._request = compiled.create_infer_request()

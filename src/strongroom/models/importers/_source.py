@@ -7,7 +7,7 @@ from pathlib import Path
 
 from strongroom.errors import ModelError
 from strongroom.models.errors import MODEL_UNREADABLE
-from strongroom.models.quiet_openvino import ov
+from strongroom.models.quiet_openvino import CORE, ov
 
 
 def read_with_openvino(path: Path) -> ov.Model:
@@ -17,7 +17,7 @@ def read_with_openvino(path: Path) -> ov.Model:
         ModelError: `model-unreadable`, with OpenVINO's reason: this is the owner's machine and model.
     """
     try:
-        return ov.Core().read_model(path)
+        return CORE.read_model(path)
     except RuntimeError as error:
         raise ModelError(MODEL_UNREADABLE, reason(error), found=path) from error
 
