@@ -420,7 +420,7 @@ def test_the_enclave_imports_no_more_than_it_needs() -> None:
     )
     packages, modules = done.stdout.splitlines()
     outside = {name for name in packages.split() if not name.startswith("_")}
-    known = {"PIL", "cryptography", "hiredis", "msgspec", "numpy", "openvino", "pyrage", "rfc8785"}
+    known = {"PIL", "cryptography", "hiredis", "msgspec", "numpy", "openvino", "pyrage", "rfc8785", "uvloop"}
     assert outside - {"strongroom", "typing_extensions", "cython_runtime"} <= known
     layers = {name.split(".")[1] for name in modules.split() if "." in name}
     assert layers <= {

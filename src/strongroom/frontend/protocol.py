@@ -64,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             piece, view = view[:room], view[room:]
             self._count += len(piece)
-            super().data_received(bytes(piece))
+            super().data_received(data if len(piece) == len(data) else bytes(piece))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header or trailer field; an error ends the parser, and `send_400_response` tells it."""

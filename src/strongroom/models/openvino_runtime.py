@@ -201,7 +201,7 @@ class _Slot:
         request = self._request(len(arrays[0][1]) if arrays[0][1].ndim else 0)
         for index, array in arrays:
             tensor = request.get_input_tensor(index)
-            if tuple(tensor.shape) != array.shape:
+            if tensor.data.shape != array.shape:  # reading `tensor.shape` takes forty times as long
                 tensor.shape = ov.Shape(array.shape)
             np.copyto(tensor.data, array)
         request.start_async()

@@ -60,7 +60,8 @@ appendonly yes
 appendfsync {appendfsync}
 aof-load-truncated yes
 auto-aof-rewrite-percentage 100
-auto-aof-rewrite-min-size 32mb
+auto-aof-rewrite-min-size 256mb
+rdbcompression no
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 slowlog-log-slower-than -1
