@@ -339,8 +339,9 @@ class Service:
         init_data: bytes | None = None,
         **quote: Any,
     ) -> ServiceEvidence:
-        """A worker's document over the client's nonce, or over a beacon."""
+        """A worker's document over the client's nonce, or over that of a given beacon."""
         nonce = nonce or (self.nonce if beacon is None else beacon.evidence_nonce)
+        beacon = beacon or self.beacon()
         init_data = self.init_data() if init_data is None else init_data
         keyset = self.keyset().digest()
         bound = serve_report_data(keyset, nonce, init_data, self.receipt_key)

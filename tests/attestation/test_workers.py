@@ -169,8 +169,14 @@ def test_evidence_over_a_fresh_beacon_passes(service: Any, code_of: CodeOf) -> N
     assert beacon_code(service, service.beacon(), code_of) is None
 
 
-def test_evidence_without_nonce_and_beacon_is_refused(service: Any, code_of: CodeOf) -> None:
-    assert code_of(service.verdict, service.worker()) == "service-no-beacon"
+def test_evidence_without_a_beacon_is_refused(service: Any, code_of: CodeOf) -> None:
+    bare = replace(service.worker(), beacon=None)
+    assert code_of(service.verdict, bare) == "service-no-beacon"
+    assert code(service, bare, code_of) == "service-no-beacon", "a nonce shows no epoch"
+
+
+def test_the_nonce_of_somebody_else_does_not_stand_in_for_the_beacons(service: Any, code_of: CodeOf) -> None:
+    assert code_of(service.verdict, service.worker()) == "service-nonce"
 
 
 def test_a_fresh_beacon_beside_old_evidence_is_refused(service: Any, code_of: CodeOf) -> None:
@@ -195,7 +201,9 @@ def test_a_beacon_of_another_service_is_refused(service: Any, code_of: CodeOf) -
     ],
 )
 def test_age_of_the_beacon(age: int, expected: str | None, service: Any, code_of: CodeOf) -> None:
-    assert beacon_code(service, service.beacon(time=service.now - age), code_of) == expected
+    beacon = service.beacon(time=service.now - age)
+    assert beacon_code(service, beacon, code_of) == expected
+    assert code(service, service.worker(beacon=beacon, nonce=service.nonce), code_of) == expected
 
 
 def test_the_policy_says_how_old_a_beacon_may_be(service: Any, code_of: CodeOf) -> None:

@@ -103,13 +103,14 @@ def test_evidence_over_a_beacon(rig: Any, source: EvidenceSource) -> None:
 
 
 def test_evidence_over_a_nonce(rig: Any, source: EvidenceSource) -> None:
-    document = source.over_nonce(b"x" * 32, KEYSET)
-    assert document.beacon is None
+    beacon = _beacon()
+    document = source.over_nonce(b"x" * 32, beacon, KEYSET)
+    assert document.beacon == beacon
     _check(rig, document, b"x" * 32)
 
 
 @pytest.mark.parametrize("nonce", [b"", b"x" * 31, b"x" * 33])
 def test_a_nonce_has_32_bytes(source: EvidenceSource, nonce: bytes) -> None:
     with pytest.raises(StrongroomError) as refused:
-        source.over_nonce(nonce, KEYSET)
+        source.over_nonce(nonce, None, KEYSET)
     assert refused.value.code == "nonce-invalid"

@@ -19,8 +19,9 @@ where it was. There is a verdict only when all of these hold:
    policy; its report data binds this keyset, the nonce, the init-data and the receipt key; and its init-data
    names this service, this broker and this release policy. A worker that does not pass is not counted, and
    the verdict warns.
-5. *The time.* The nonce is the client's own; or it comes from a beacon that the pinned broker signed for this
-   service, no older than the policy's `max_evidence_age` and not from the future.
+5. *The time.* There is a beacon that the pinned broker signed for this service, no older than the policy's
+   `max_evidence_age` and not from the future. The nonce is the client's own if
+   it sent one, else the beacon's.
 """
 
 from __future__ import annotations

@@ -194,8 +194,8 @@ SERVICE_KEYSET_DIGEST = _refusal(
 SERVICE_NONCE = _refusal("service-nonce", "The worker's evidence is for another nonce", _REPORT_SERVICE)
 SERVICE_NO_BEACON = _refusal(
     "service-no-beacon",
-    "The worker's evidence shows no proof that it is fresh",
-    "Ask for evidence with a nonce of your own.",
+    "The worker's evidence comes without a beacon of its broker",
+    "Try again soon: a worker that has just started may have none yet. If it lasts, its broker is away.",
 )
 SERVICE_BEACON_SIGNATURE = _refusal(
     "service-beacon-signature", "The beacon is not signed by the broker that the policy pins", _REPORT_SERVICE

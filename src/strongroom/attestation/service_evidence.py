@@ -37,7 +37,7 @@ def serve_report_data(keyset_digest: str, nonce: bytes, init_data: bytes, receip
 
     Args:
         keyset_digest: `sha384:...` of the keyset that the worker serves.
-        nonce: 32 bytes of the client, or a beacon's `evidence_nonce`.
+        nonce: 32 bytes of the client, or the beacon's `evidence_nonce`.
         init_data: Exact bytes of the worker's init-data.
         receipt_key: The worker's own receipt key, `ed25519:...`.
 
@@ -80,7 +80,8 @@ class ServiceEvidence:
         worker: Name of the worker: letters, digits, dot, underscore, hyphen.
         evidence: Its evidence, with init-data.
         nonce: The 32 bytes that the report data carries.
-        beacon: The broker's beacon from which the nonce comes; `None` for a nonce of the client.
+        beacon: The newest beacon that the worker has from its broker, `None` if it has none. The nonce comes
+            from it, unless a client gave one.
         keyset: Digest of the keyset that it serves, `sha384:...`.
         receipt_key: Its receipt key, `ed25519:...`.
 

@@ -60,7 +60,7 @@ class WorkerAppraisal:
         broker_key: The key of the broker that the policy pins.
         keyset: The keyset that was accepted.
         now: Unix time of the appraisal.
-        nonce: The client's own nonce; `None` asks for a beacon of the broker.
+        nonce: The client's own nonce, if it sent one; the beacon then stands beside it.
     """
 
     policy: Policy
@@ -91,14 +91,19 @@ class WorkerAppraisal:
         return TrustedWorker(claims, document.receipt_key, fresh_from + self.policy.max_evidence_age, epoch)
 
     def _check_fresh(self, document: ServiceEvidence) -> tuple[int, int]:
-        """Returns the time from which the evidence is, and the broker's newest epoch at that time."""
-        if self.nonce is not None:
-            _check_nonce(document.nonce, self.nonce)
-            return self.now, self.keyset.epoch
+        """Returns the time from which the evidence is, and the broker's newest epoch at that time.
+
+        A client's nonce shows that the worker lives, not that it has heard of its broker lately: a host that
+        keeps it from a rotation would go on with the old keys. So there is a fresh beacon in both cases.
+        """
         if document.beacon is None:
             raise PolicyRefused(SERVICE_NO_BEACON)
-        _check_nonce(document.nonce, document.beacon.evidence_nonce)
-        return self._check_beacon(document.beacon)
+        time, epoch = self._check_beacon(document.beacon)
+        if self.nonce is None:
+            _check_nonce(document.nonce, document.beacon.evidence_nonce)
+        else:
+            _check_nonce(document.nonce, self.nonce)
+        return time, epoch
 
     def _check_beacon(self, signed: SignedBeacon) -> tuple[int, int]:
         try:

@@ -20,12 +20,16 @@ class Beacons:
     Args:
         service: Name of the service.
         broker_key: The key that the init-data names.
+
+    Attributes:
+        newest: The last one that was taken.
     """
 
     def __init__(self, service: str, broker_key: VerifyingKey) -> None:
         self._service = service
         self._broker_key = broker_key
         self._latest: Beacon | None = None
+        self.newest: SignedBeacon | None = None
 
     def accept(self, document: bytes) -> tuple[SignedBeacon, Beacon]:
         """Check a beacon as the broker served it.
@@ -42,7 +46,7 @@ class Beacons:
         latest = self._latest
         if latest is not None and (beacon.epoch < latest.epoch or beacon.time < latest.time):
             raise WorkerError(BEACON_REFUSED, "it is older than the one before")
-        self._latest = beacon
+        self._latest, self.newest = beacon, signed
         return signed, beacon
 
 
@@ -74,8 +78,13 @@ class EvidenceSource:
         """
         return self._make(beacon.evidence_nonce, beacon, keyset)
 
-    def over_nonce(self, nonce: bytes, keyset: str) -> ServiceEvidence:
+    def over_nonce(self, nonce: bytes, beacon: SignedBeacon | None, keyset: str) -> ServiceEvidence:
         """Evidence for one client.
+
+        Args:
+            nonce: The client's.
+            beacon: The newest that was accepted; it goes along, and shows which epochs the broker had.
+            keyset: Digest of the keyset, `sha384:...`.
 
         Raises:
             WorkerError: `nonce-invalid`: it has not 32 bytes.
@@ -83,7 +92,7 @@ class EvidenceSource:
         """
         if len(nonce) != NONCE_SIZE:
             raise WorkerError(NONCE_INVALID, found=f"{len(nonce)} bytes", expected=f"{NONCE_SIZE} bytes")
-        return self._make(nonce, None, keyset)
+        return self._make(nonce, beacon, keyset)
 
     def _make(self, nonce: bytes, beacon: SignedBeacon | None, keyset: str) -> ServiceEvidence:
         made = self._quoter.quote(serve_report_data(keyset, nonce, self._init_data, self._receipt_key))
