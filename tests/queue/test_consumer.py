@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -420,6 +421,21 @@ class TestSigns:
         await leaving.aclose()
         assert leaving.held == 0
         assert sorted(ids(await staying.claim_stale())) == ["a", "b"]  # without waiting for 400 ms
+
+    async def test_closing_while_it_still_connects_is_no_error(self, folder: Path) -> None:
+        """The read that waits for the connection is cancelled with it."""
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(folder / "s"))
+            silent.listen()
+            client = connect(f"unix://{folder / 's'}")
+            worker = WorkQueue(client, "s", 0, "w0")
+            taking = asyncio.create_task(worker.take(1, 10_000))
+            await asyncio.sleep(0.05)
+            taking.cancel()
+            await asyncio.wait([taking])
+            await client.aclose()
+            await worker.aclose()
+        assert worker.held == 0
 
     async def test_closing_twice_or_without_a_server_is_no_error(
         self, own_server: EmbeddedValkey, own_bench: Any, record: Any

@@ -234,7 +234,7 @@ def test_a_client_follows_a_rotation_and_the_old_epoch_ends_with_its_grace(servi
         rotated = run("keys", "rotate", "--grace", grace, home=service.home)
         over = time.time() + grace
         assert (rotated.returncode, rotated.stdout) == (0, "Service default is in epoch 2.\n")
-        # A request sealed to the new key makes the workers fetch it; without one they would within minutes.
+        # A request sealed to the new key makes the workers fetch it; without one they would in ten seconds.
         sealed = sealed_to(key_config(service.home, 2))
         answer = post(service, sealed)
         assert answer.status_code == 200, answer.text

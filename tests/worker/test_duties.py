@@ -27,6 +27,7 @@ from strongroom.crypto.sign import SigningKey
 from strongroom.errors import BrokerError, EvidenceError, StrongroomError, UnreachableError
 from strongroom.models.bundle import read_bundle, write_bundle
 from strongroom.queue.errors import QUEUE_UNREACHABLE
+from strongroom.worker import duties
 from strongroom.worker.duties import HURRY_AT_MOST_EVERY, Credentials, Duties, _is_refusal
 from strongroom.worker.enroll import Enrolment
 from strongroom.worker.errors import KEYS_REFUSED, WorkerError
@@ -49,6 +50,7 @@ class World:
     published: list[tuple[str, bytes, float]] = field(default_factory=list)
     skew: float = 0.0
     unreachable: bool = False
+    forgotten: int = 0
     something: asyncio.Event = field(default_factory=asyncio.Event)
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,6 +60,9 @@ class World:
             raise UnreachableError(QUEUE_UNREACHABLE)
         self.published.append((kind, document, life))
         self.something.set()
+
+    async def forget(self) -> None:
+        self.forgotten += 1
 
     def now(self) -> float:
         return time.time() + self.skew
@@ -118,6 +123,7 @@ async def world(service: Any, url: str) -> AsyncIterator[World]:
         made.duties = Duties(
             held,
             made.publish,
+            made.forget,
             executor=executor,
             journal=Journal(lines.append),
             now=made.now,
@@ -251,6 +257,55 @@ async def test_a_grace_that_a_request_brings_to_light_ends_in_time(world: World)
             await world.something.wait()
     assert not running.done()
     running.cancel()
+
+
+async def test_a_rotation_is_seen_without_a_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next round in its turn would be minutes later."""
+    monkeypatch.setattr(duties, "LOOK_EVERY", 0.05)
+    running = asyncio.create_task(world.duties.run())
+    while "policy" not in world.kinds() or world.duties._renewing is not None:
+        await asyncio.sleep(0)
+    admin.rotate(world.rig.store, "pictures", grace=0)
+    async with asyncio.timeout(30):
+        while world.keys.epochs != (2,) or not world.forgotten:
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    running.cancel()
+
+
+async def test_looking_at_a_broker_that_is_away_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duties, "LOOK_EVERY", 0.05)
+    running = asyncio.create_task(world.duties.run())
+    while "policy" not in world.kinds() or world.duties._renewing is not None:
+        await asyncio.sleep(0)
+    looks = 0
+
+    def away() -> bytes:
+        nonlocal looks
+        looks += 1
+        raise UnreachableError(QUEUE_UNREACHABLE)
+
+    world.enrolment.beacon = away  # type: ignore[method-assign]
+    async with asyncio.timeout(30):
+        while looks < 3:
+            await asyncio.sleep(0.01)
+    assert world.keys.epochs == (1,)
+    assert not running.done()
+    running.cancel()
+
+
+async def test_ciphertext_is_forgotten_when_a_key_is_dropped_and_only_then(world: World) -> None:
+    await world.duties.renew()
+    admin.rotate(world.rig.store, "pictures", grace=3600)
+    await world.duties.renew()
+    assert (world.keys.epochs, world.forgotten) == ((2, 1), 0)
+    world.skew = 3601
+    await world.duties.renew()
+    assert (world.keys.epochs, world.forgotten) == ((2,), 1)
+    await world.duties.renew()
+    assert world.forgotten == 1
 
 
 async def test_a_broker_that_goes_away_during_a_rotation_is_waited_for(world: World) -> None:

@@ -123,8 +123,8 @@ class Intake:
         """Make all that is this worker's look silent for so long, for others to claim at once."""
         self.held.clear()
         if self._reading is not None:
-            await asyncio.wait([self._reading])
-            self._reading.exception()
+            # It may have been cancelled with the connection that it waited for.
+            await asyncio.gather(self._reading, return_exceptions=True)
             self._reading = None
         own = [pending.id async for pending in self._pending((self._terms.consumer,), 0)]
         await self.set_idle(own, idle_ms)

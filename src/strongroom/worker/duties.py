@@ -2,8 +2,9 @@
 
 Every quarter of the evidence's life it asks the broker for a beacon. A beacon that names a newer epoch
 makes it attest again and take the keys of that epoch; then it makes evidence over the beacon and publishes
-it with the keyset and the release policy. While the broker is away it goes on with the keys that it has,
-and tries again with growing pauses; it drops each key when its time is over. When the newer keys are refused
+it with the keyset and the release policy. In between it looks at the beacon every ten seconds, so that it
+learns of a rotation soon. While the broker is away it goes on with the keys that it has, and tries again
+with growing pauses; it drops each key when its time is over. When the newer keys are refused
 (the broker no longer releases to this worker, or they are for another model than the one loaded) it ends:
 what it holds is honoured less long than it knows, and others must get the requests that it cannot open.
 """
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from strongroom.attestation.beacon import SignedBeacon
+from strongroom.attestation.beacon import Beacon, SignedBeacon
 from strongroom.broker.errors import (
     BROKER_REFUSED,
     SESSION_EXPIRED,
@@ -37,6 +38,9 @@ from strongroom.worker.logging import Journal
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks at the beacon: for so long a worker may not know of a rotation."""
+
 HURRY_AT_MOST_EVERY: Final = 2.0
 """Seconds between two rounds that requests with unknown keys may cause."""
 
@@ -53,6 +57,9 @@ _PASSING: Final = frozenset(
     )
 )
 """Refusals that a new session mends, and what a proxy before a broker that is away may answer."""
+
+Forget = Callable[[], Awaitable[object]]
+"""Does away with ciphertext that was left behind by an epoch whose key is dropped."""
 
 Publish = Callable[[str, bytes, float], Awaitable[None]]
 """Publishes a document: kind, bytes, seconds that it is good for."""
@@ -98,6 +105,7 @@ class Duties:
     Args:
         held: What this worker holds and shows.
         publish: Publishes a document.
+        forget: Called when the key of an epoch has been dropped.
         executor: One thread in which everything that blocks is done, one thing at a time.
         journal: The log.
         now: Unix time in seconds.
@@ -107,6 +115,7 @@ class Duties:
         self,
         held: Credentials,
         publish: Publish,
+        forget: Forget,
         *,
         executor: Executor,
         journal: Journal,
@@ -119,6 +128,7 @@ class Duties:
         self._policy = held.policy
         self._max_age = held.max_age
         self._publish = publish
+        self._forget = forget
         self._executor = executor
         self._journal = journal
         self._now = now
@@ -179,16 +189,19 @@ class Duties:
         return await self._loop.run_in_executor(self._executor, self._over_nonce, nonce)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, but not beyond the end of a key that a round out of turn brings meanwhile."""
+        """Wait, but not beyond a rotation, nor the end of a key that a round out of turn brings meanwhile."""
         due = self._loop.time() + seconds
         while not self._over:
             self._rounds.clear()
+            look = self._loop.time() + LOOK_EVERY
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(min(due, look)):
                     await self._rounds.wait()
             except TimeoutError:
-                return
-            due = min(due, self._loop.time() + self._next_round())
+                if due <= look or await self._loop.run_in_executor(self._executor, self._rotated):
+                    return
+            else:
+                due = min(due, self._loop.time() + self._next_round())
 
     def _renewed(self, task: asyncio.Task[bool]) -> None:
         self._renewing = None
@@ -201,8 +214,17 @@ class Duties:
         ends = [until - self._now() for until in self._keys.ends]
         return max(0.05, min([self._max_age / 4, *ends]))
 
+    def _rotated(self) -> bool:
+        """In the executor's thread: whether the broker is at a newer epoch; no, if it cannot be asked."""
+        with suppress(StrongroomError):
+            return self._ask()[1].epoch > self._keys.newest
+        return False
+
     async def _round(self) -> bool:
+        held = set(self._keys.epochs)
         found = await self._loop.run_in_executor(self._executor, self._renew)
+        if held - set(self._keys.epochs):
+            await self._forget()
         current = self._keys.current
         if current is None:
             raise WorkerError(KEYS_REFUSED, "no epoch is honoured any more")
@@ -221,17 +243,19 @@ class Duties:
         for epoch in self._keys.drop_expired(int(self._now())):
             self._journal.event("epoch-dropped", epoch=epoch)
         try:
-            signed, beacon = self._beacons.accept(self._enrolment.beacon())
+            signed, beacon = self._ask()
         except StrongroomError as error:
             self._journal.failure("beacon", error)
-            self._enrolment.close()
             return _Round(complete=False, evidence=None)
-        try:
-            complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
-        finally:
-            self._enrolment.close()
+        complete = beacon.epoch <= self._keys.newest or self._take_new_keys()
         evidence = self._over_beacon(signed)
         return _Round(complete=complete and evidence is not None, evidence=evidence)
+
+    def _ask(self) -> tuple[SignedBeacon, Beacon]:
+        try:
+            return self._beacons.accept(self._enrolment.beacon())
+        finally:
+            self._enrolment.close()
 
     def _take_new_keys(self) -> bool:
         try:
@@ -242,6 +266,8 @@ class Duties:
             if _is_refusal(error):
                 raise
             return False
+        finally:
+            self._enrolment.close()
         self._journal.event("epoch", epoch=self._keys.newest, count=len(self._keys.epochs))
         return True
 
@@ -259,7 +285,7 @@ class Duties:
         current = self._keys.current
         if current is None:
             raise WorkerError(KEYS_REFUSED, "no epoch is honoured any more")
-        return self._source.over_nonce(nonce, current.keyset.digest()).to_json_bytes()
+        return self._source.over_nonce(nonce, self._beacons.newest, current.keyset.digest()).to_json_bytes()
 
 
 def _is_refusal(error: StrongroomError) -> bool:

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Final
+
+import uvloop
 
 from strongroom.attestation.keyset import KeysetModel
 from strongroom.codec.bhttp import Limits
@@ -79,7 +81,8 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.enable()
-    asyncio.run(_serve(settings, held, models, stopper=stopper, journal=journal, began=began))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, held, models, stopper=stopper, journal=journal, began=began))
     for model in models:
         model.runtime.close()
     return 0
@@ -136,7 +139,7 @@ async def _serve(
             max_deliveries=settings.max_deliveries,
             max_body=settings.max_body,
         )
-        stack.push_async_callback(_give_back, queue)
+        stack.push_async_callback(queue.aclose)
         await queue.start()
         core = Core(
             lambda: held.keys.gateway,
@@ -152,6 +155,7 @@ async def _serve(
         duties = Duties(
             held,
             lambda kind, document, life: queue.publish(kind, settings.consumer, document, life),
+            queue.rewrite,
             executor=control,
             journal=journal,
         )
@@ -183,12 +187,6 @@ async def _serve(
         for task in beside:
             if task.done():
                 task.result()
-
-
-async def _give_back(queue: WorkQueue) -> None:
-    """Leave to others what was not answered."""
-    with suppress(asyncio.CancelledError):  # of a fetch that was stopped while it was still connecting
-        await queue.aclose()
 
 
 async def _metrics(service: Service, every: float, journal: Journal) -> None:
