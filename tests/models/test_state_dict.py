@@ -398,14 +398,31 @@ def test_refuses_a_wrong_checksum() -> None:
     assert "damaged" in refusal(bytes(data))
 
 
-def test_refuses_storages_that_overlap() -> None:
-    """Many entries of the directory that point at the same bytes."""
-    array = np.zeros(10_000, np.uint8)
-    state, storages = tensors({f"t{number}": array for number in range(20)})
-    data = zipped(pickled(state), {"0": storages["0"]})
+@pytest.mark.parametrize("claimed", [10_000, 0])
+def test_refuses_storages_that_overlap(claimed: int) -> None:
+    """Many entries of the directory that point at the same bytes, whatever size the tensors claim."""
+    state, storages = tensors({f"t{number}": np.zeros(claimed, np.uint8) for number in range(20)})
+    data = zipped(pickled(state), {"0": Storage("0", np.zeros(10_000, np.uint8))})
+    data = _aliased(data, "archive/data/0", list(storages))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        assert len(archive.namelist()) == 2
+        assert len(archive.namelist()) == 21
+    assert len(data) < 20_000
     assert "larger than the file" in refusal(data)
+
+
+def _aliased(data: bytes, name: str, keys: list[str]) -> bytes:
+    """The archive with an entry for every key, all of which point at the bytes of one."""
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        original = archive.getinfo(name)
+        for key in keys[1:]:
+            copy = zipfile.ZipInfo(f"archive/data/{key}")
+            for field in ("header_offset", "file_size", "compress_size", "CRC"):
+                setattr(copy, field, getattr(original, field))
+            archive.filelist.append(copy)
+            archive.NameToInfo[copy.filename] = copy
+        archive._didModify = True  # type: ignore[attr-defined]
+    return buffer.getvalue()
 
 
 def _pickle(body: bytes) -> bytes:

@@ -92,12 +92,12 @@ def _read_zip(data: bytes) -> tuple[dict[str, TensorView], Mapping[str, memoryvi
             order = roots[0] + "byteorder"
             if order in archive.namelist() and _stored(archive, order, len(data)) != b"little":
                 raise invalid("not written on a little-endian machine")
-            # Entries of a crafted archive may overlap; honest ones cannot add up to more than the file.
-            if sum(storage.elements * storage.dtype.itemsize for storage in wanted.values()) > len(data):
-                raise invalid("its storages are larger than the file")
-            storages = {
-                key: memoryview(_stored(archive, f"{roots[0]}data/{key}", len(data))) for key in wanted
-            }
+            storages: dict[str, memoryview] = {}
+            # Entries of a crafted archive may overlap; honest ones fit into the file together.
+            room = len(data)
+            for key in wanted:
+                storages[key] = memoryview(_stored(archive, f"{roots[0]}data/{key}", room))
+                room -= len(storages[key])
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -117,8 +117,10 @@ def _read_zip(data: bytes) -> tuple[dict[str, TensorView], Mapping[str, memoryvi
 
 def _stored(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     entry = archive.getinfo(name)
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > limit:
+    if entry.compress_type != zipfile.ZIP_STORED:
         raise invalid("a part of the archive is compressed")
+    if entry.file_size > limit:
+        raise invalid("the parts of the archive are larger than the file")
     return archive.read(entry)
 
 
