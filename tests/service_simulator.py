@@ -70,6 +70,7 @@ class ServiceSimulator:
     handler: Handler = echo
     tamper: Callable[[str, httpx.Response], httpx.Response | Exception] = lambda path, response: response
     honoured: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, bytes]] = field(default_factory=list)
     keys: dict[int, list[GatewayKey]] = field(default_factory=dict)
 
@@ -125,11 +126,9 @@ class ServiceSimulator:
         )
 
     def evidence(self, nonce: bytes | None) -> ServiceEvidence:
-        beacon = None
-        if nonce is None:
-            payload = Beacon("default", self.epoch, int(self.now()), os.urandom(32)).payload()
-            beacon = SignedBeacon(payload, self.broker.sign(BEACON_TYPE, payload))
-            nonce = beacon.evidence_nonce
+        payload = Beacon("default", self.epoch, int(self.now()), os.urandom(32)).payload()
+        beacon = SignedBeacon(payload, self.broker.sign(BEACON_TYPE, payload))
+        nonce = nonce or beacon.evidence_nonce
         receipt_key = SigningKey.generate(os.urandom).verifying_key.text
         digest = self.keyset().digest()
         report_data = serve_report_data(digest, nonce, self.init_data, receipt_key)
@@ -152,7 +151,7 @@ class ServiceSimulator:
         if path == "/strongroom/v1/keyset":
             payload = self.keyset().payload()
             signed = SignedKeyset(payload, self.broker.sign(KEYSET_TYPE, payload))
-            return httpx.Response(200, content=signed.to_json_bytes())
+            return httpx.Response(200, headers=self.headers, content=signed.to_json_bytes())
         if path == "/strongroom/v1/policy":
             return httpx.Response(200, content=self.release_policy.encode())
         if path == "/strongroom/v1/evidence":

@@ -156,7 +156,14 @@ class QueueError(StrongroomError):
 
 
 class RequestError(StrongroomError):
-    """A request to a service was answered with an error."""
+    """A request to a service was answered with an error.
+
+    Attributes:
+        sealed: Whether it came out of a sealed answer: then a worker that passed the policy says so. Else it
+            is the word of the front end, or of anybody on the way to it.
+    """
+
+    sealed: bool = False
 
 
 class UnreachableError(StrongroomError):

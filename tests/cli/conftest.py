@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         response = self.simulator.answer(request)
         self.send_response(response.status_code)
-        for name in ("content-type", "retry-after"):
+        for name in ("content-type", "retry-after", "strongroom-plain"):
             if name in response.headers:
                 self.send_header(name, response.headers[name])
         self.send_header("content-length", str(len(response.content)))

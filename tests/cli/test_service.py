@@ -38,6 +38,24 @@ def test_verify_says_what_it_found(cli, loopback) -> None:
     assert rows["valid until"].endswith(" UTC")
 
 
+@pytest.mark.parametrize(
+    ("said", "shown", "value"),
+    [
+        (
+            "enabled",
+            "requests in plain are taken as well; the front end sees those (the front end says so)",
+            True,
+        ),
+        ("disabled", "requests in plain are refused (the front end says so)", False),
+    ],
+)
+def test_verify_says_whether_plain_requests_are_taken(cli, loopback, said, shown, value) -> None:
+    loopback.simulator.headers = {"strongroom-plain": said}
+    asked = ("verify", "--url", loopback.url, "--policy", loopback.policy)
+    assert re.search(r"^  plain +(.+)$", cli(*asked).out, re.MULTILINE)[1] == shown
+    assert cli(*asked, "--json").json["plain"] is value
+
+
 def test_verify_for_machines(cli, loopback) -> None:
     result = cli("verify", "--url", loopback.url, "--policy", loopback.policy, "--json")
     assert (result.code, result.err) == (0, "")

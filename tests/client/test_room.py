@@ -96,6 +96,16 @@ def test_a_rogue_broker_is_refused(simulator, state) -> None:
     assert rogue.sent() == []
 
 
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [({}, None), ({"Strongroom-Plain": "enabled"}, True), ({"Strongroom-Plain": "disabled"}, False)],
+)
+def test_a_room_knows_whether_plain_requests_are_taken(simulator, said, plain: bool | None) -> None:
+    simulator.headers = said
+    with room_of(simulator) as room:
+        assert room.plain is plain
+
+
 def test_fresh_evidence_is_made_for_a_nonce_of_the_client(simulator) -> None:
     with room_of(simulator, fresh=True) as room:
         assert room.verdict.workers == 1

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,18 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 @pytest.fixture
 async def connect(frontend) -> AsyncIterator[Connect]:
+    async for each in connecting(frontend):
+        yield each
+
+
+@pytest.fixture
+async def connect_to_sealed_only(sealed_only) -> AsyncIterator[Connect]:
+    async for each in connecting(sealed_only):
+        yield each
+
+
+async def connecting(frontend: Any) -> AsyncIterator[Connect]:
+    """Connections to a front end that listens at a port."""
     server = http_server(CONFIG, frontend.app, frontend.exchange, LIMITS)
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -111,6 +124,17 @@ async def test_a_trailer_section_is_bounded_too(connect, frontend, trailer: byte
     writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + trailer)
     assert b" 200 " not in (await closes(reader))
     assert frontend.queue.records == []
+
+
+async def test_a_plain_body_that_nobody_reads_closes_the_connection(connect_to_sealed_only) -> None:
+    reader, writer = await connect_to_sealed_only()
+    writer.write(
+        b"POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1000
+    )
+    started = time.monotonic()
+    assert (await answer_of(reader))[:2] == (403, "plain-disabled")
+    assert await closes(reader) == b""
+    assert time.monotonic() - started < LIMITS.header_seconds
 
 
 async def test_bytes_that_are_not_http_are_refused_as_a_problem(connect) -> None:

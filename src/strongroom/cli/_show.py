@@ -48,7 +48,7 @@ def show_verdict(room: Room, url: str, *, json_output: bool) -> None:
     verdict = room.verdict
     assert verdict is not None  # noqa: S101 -- `connect` sets it or raises
     if json_output:
-        emit({"url": url, **verdict.to_json()})
+        emit({"url": url, "plain": room.plain, **verdict.to_json()})
         return
     say(
         f"{verdict.label}: {url} passes the policy"
@@ -72,6 +72,9 @@ def show_verdict(room: Room, url: str, *, json_output: bool) -> None:
         for name, model in verdict.keyset.models.items()
     ]
     rows.append(("valid until", f"{datetime.fromtimestamp(verdict.valid_until, UTC):%Y-%m-%d %H:%M:%S} UTC"))
+    if room.plain is not None:
+        taken = "taken as well; the front end sees those" if room.plain else "refused"
+        rows.append(("plain", f"requests in plain are {taken} (the front end says so)"))
     for name, value in rows:
         say(f"  {name:<13} {value}")
 

@@ -127,7 +127,7 @@ def read_answer(exchanged: Exchanged, started: float) -> Answer:
     """
     response = exchanged.response
     if response.status != 200:
-        raise error_of(response.status, bytes(response.body))
+        raise error_of(response.status, bytes(response.body), sealed=True)
     length = parse_header_length(header(response.headers, INFERENCE_HEADER))
     decoded = decode_infer_response(response.body, length)
     try:

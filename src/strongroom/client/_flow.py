@@ -37,6 +37,7 @@ from strongroom.errors import PolicyRefused, RequestError, StrongroomError, Unre
 GATEWAY: Final = "/.well-known/ohttp-gateway"
 REQUEST_TYPE: Final = "message/ohttp-req"
 RESPONSE_TYPE: Final = "message/ohttp-res"
+PLAIN_HEADER: Final = "strongroom-plain"
 _RETRY_STATUS: Final = frozenset({429, 502, 503})
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
@@ -109,6 +110,7 @@ class Session:
         self._now = now
         self._rng = rng
         self.verdict: Verdict | None = None
+        self.plain: bool | None = None
         self._newest_epoch = 0
 
     def appraise(self, deadline: float) -> Generator[Step, Incoming, Verdict]:
@@ -194,6 +196,8 @@ class Session:
         incoming = yield from self._retried(outgoing)
         if incoming.status != 200:
             raise error_of(incoming.status, incoming.body)
+        if (plain := incoming.headers.get(PLAIN_HEADER)) is not None:
+            self.plain = plain == "enabled"
         return incoming.body
 
     def _deliver(self, body: bytes, deadline: float) -> Generator[Step, Incoming, Incoming]:

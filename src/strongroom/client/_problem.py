@@ -39,8 +39,17 @@ def is_unknown_key(body: bytes) -> bool:
     return problem is not None and problem.type == UNKNOWN_KEY
 
 
-def error_of(status: int, body: bytes) -> RequestError:
-    """The error that a service's answer stands for. Texts of the service are cut and made printable."""
+def error_of(status: int, body: bytes, *, sealed: bool = False) -> RequestError:
+    """The error that a service's answer stands for, `sealed` or in the clear.
+
+    Texts of the service are cut and made printable.
+    """
+    error = _error_of(status, body)
+    error.sealed = sealed
+    return error
+
+
+def _error_of(status: int, body: bytes) -> RequestError:
     problem = _read(body)
     if problem is None:
         return RequestError(SERVICE_ANSWER_INVALID, found=f"HTTP status {status}", expected="problem details")

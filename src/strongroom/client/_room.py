@@ -55,6 +55,14 @@ class Room:
         """The last verdict on the service."""
         return self._session.verdict
 
+    @property
+    def plain(self) -> bool | None:
+        """Whether the service also takes plain requests, which its front end then sees; `None` if unsaid.
+
+        Only the front end's word. What this client sends is sealed in any case.
+        """
+        return self._session.plain
+
     def verify(self, *, timeout: float = DEFAULT_TIMEOUT) -> Verdict:
         """Appraise the service now.
 
@@ -124,6 +132,11 @@ class AsyncRoom:
     def verdict(self) -> Verdict | None:
         """The last verdict on the service."""
         return self._session.verdict
+
+    @property
+    def plain(self) -> bool | None:
+        """Whether the service also takes plain requests; see `Room.plain`."""
+        return self._session.plain
 
     async def verify(self, *, timeout: float = DEFAULT_TIMEOUT) -> Verdict:  # noqa: ASYNC109 -- a deadline
         """Appraise the service now; see `Room.verify`."""
@@ -222,5 +235,5 @@ async def connect_async(
 
 def _metadata(response: Any) -> ModelMetadata:
     if response.status != 200:
-        raise error_of(response.status, bytes(response.body))
+        raise error_of(response.status, bytes(response.body), sealed=True)
     return ModelMetadata.from_json(parse(bytes(response.body), limit=_MAX_METADATA, what="model metadata"))

@@ -24,7 +24,7 @@ from strongroom.frontend.asgi import (
     respond_error,
 )
 from strongroom.frontend.documents import Documents, ServiceDocuments
-from strongroom.frontend.errors import PLAIN_DISABLED, FrontendError
+from strongroom.frontend.errors import PLAIN_DISABLED, FrontendError, UnreadBodyError
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.gateway import read_deadline
 from strongroom.frontend.intake import Intake
@@ -80,7 +80,7 @@ class PlainGateway:
         started = self._now()
         try:
             if self._policy is None:
-                raise FrontendError(PLAIN_DISABLED)
+                raise UnreadBodyError(PLAIN_DISABLED)
             async with self._intake.body(scope, receive) as body:
                 deadline = read_deadline(scope, self._now(), self._timeout)
                 status, headers, answer = await self._forward(scope, body, deadline)
