@@ -46,10 +46,10 @@ format: $(VENV)/.dev ## let ruff format the code
 	$(BIN)/ruff format .
 
 docs: $(VENV)-docs/.docs ## build the documentation into site/
-	$(VENV)-docs/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 bench: $(VENV)/.dev ## compare sealed, plain and bare serving on this machine
 	$(BIN)/python benchmarks/serving.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) site .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-docs site .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
