@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mutants import mutants
 from strongroom.attestation import initdata
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
 from strongroom.attestation.evidence import COLLATERAL_NAMES, Evidence, EvidenceKind
@@ -38,119 +38,11 @@ from strongroom_simulator.quotes import QuotingEnclave, enclave_report, td_repor
 
 SIMULATED_NOW = 1_800_000_000
 
-# Values that break assumptions: types, bounds, encodings.
-_ODD_VALUES: list[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    2**31,
-    2**53 - 1,
-    2**53,
-    10**30,
-    0.5,
-    1e300,
-    "",
-    "x",
-    "=",
-    "\n",
-    "\x00",
-    "\u00e9",
-    "\U0001f512",
-    "A" * 43,
-    "sgx",
-    "ed25519:" + "A" * 43,
-    "sha256:" + "0" * 64,
-    "sha384:" + "F" * 96,
-    [],
-    {},
-    [[]],
-    [None],
-    ["sgx", "sgx"],
-    {"a": 1},
-    "A" * 5000,
-]
 
-
-def _nodes(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a document, as container and key."""
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield value, key
-        yield from _nodes(value[key])
-
-
-def _edit_text(rng: random.Random, text: str) -> str:
-    at = rng.randrange(len(text) + 1)
-    return rng.choice(
-        [
-            text[:at] + rng.choice("Aaz09-_=. \n\x00é\"'") + text[at + 1 :],
-            text[:at] + text[at + 1 :],
-            text[:at] + rng.choice("Aaz09-_=. \n\x00é\"'") + text[at:],
-            text[:at],
-            text + text,
-            text.swapcase(),
-        ]
-    )
-
-
-def mutate_value(rng: random.Random, value: Any) -> Any:
-    """A copy of a JSON value with one to three changes inside."""
-    value = json.loads(json.dumps(value))
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        places = list(_nodes(value))
-        if not places:
-            return rng.choice(_ODD_VALUES)
-        container, key = rng.choice(places)
-        action = rng.randrange(6)
-        if action == 0:
-            del container[key]
-        elif action == 1 and isinstance(container, dict):
-            container[_edit_text(rng, key)] = container.pop(key)
-        elif action == 2 and isinstance(container, list):
-            container.append(json.loads(json.dumps(rng.choice(container))))
-        elif action == 3 and isinstance(container[key], str):
-            container[key] = _edit_text(rng, container[key])
-        elif action == 4 and type(container[key]) is int:
-            container[key] += rng.choice([-(2**40), -1, 1, 2**40, 2**60])
-        else:
-            container[key] = json.loads(json.dumps(rng.choice(_ODD_VALUES)))
-    return value
-
-
-def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
-    """A copy of a text with a few bytes flipped, cut, repeated or put in."""
-    out = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        action = rng.randrange(5)
-        if action == 0 and at < len(out):
-            out[at] ^= 1 << rng.randrange(8)
-        elif action == 1:
-            del out[at : at + rng.choice([1, 2, 8, 64])]
-        elif action == 2:
-            out[at:at] = rng.choice([b"\x00", b"{", b"[", b'"', b"\\u0000", b"\xff", b"'''", b"1e999", b"\r"])
-        elif action == 3:
-            out[at:at] = out[: rng.choice([1, 8, 64])]
-        else:
-            del out[at:]
-    return bytes(out)
-
-
-@pytest.fixture
-def mutants() -> Callable[..., Iterator[bytes]]:
+@pytest.fixture(scope="session", name="mutants")
+def _mutants() -> Callable[..., Iterator[bytes]]:
     """`mutants(value, encode, count, seed)`: half are changed values, encoded again, half changed bytes."""
-
-    def make(value: Any, encode: Callable[[Any], bytes], count: int, seed: int) -> Iterator[bytes]:
-        rng = random.Random(seed)
-        plain = encode(value)
-        for _ in range(count // 2):
-            yield encode(mutate_value(rng, value))
-            yield mutate_bytes(rng, plain)
-
-    return make
+    return mutants
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,36 +15,11 @@ from typing import Any
 
 import pytest
 
+from copied_python import NO_SYSTEM, VERSION, copy_python
 from strongroom.attestation._libraries import SystemFiles
 from strongroom.attestation.measurement import ImportPath, Measurement, measure
 from strongroom.attestation.measurement_errors import MeasurementError
 from strongroom.attestation.start_plan import FLAGS, StartPlan
-
-HERE = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
-VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-NONE = SystemFiles(Path("/nonexistent"), Path("/nonexistent"), Path("/nonexistent"), ())
-LEFT_OUT = (
-    "__pycache__",
-    "test",
-    "tests",
-    "idlelib",
-    "tkinter",
-    "lib2to3",
-    "ensurepip",
-    "pydoc_data",
-    "turtledemo",
-)
-
-
-def copy_python(target: Path) -> Path:
-    """This interpreter with a small standard library, on another path."""
-    standard = Path(sysconfig.get_path("stdlib"))
-    ignore = shutil.ignore_patterns(*LEFT_OUT, "config-*", "*-packages")
-    shutil.copytree(standard, target / "lib" / VERSION, ignore=ignore)
-    for library in standard.parent.glob("libpython3*"):
-        shutil.copy2(library, target / "lib", follow_symlinks=True)
-    (target / "bin").mkdir()
-    return Path(shutil.copy2(HERE, target / "bin" / VERSION))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +52,7 @@ def measured(shared_python: Path, root: Path) -> Callable[..., Measurement]:
 
     def run(*roots: Path, **options: Any) -> Measurement:
         return measure(
-            shared_python, roots or (root,), **{"entry": "tiny.main:main", "system": NONE, **options}
+            shared_python, roots or (root,), **{"entry": "tiny.main:main", "system": NO_SYSTEM, **options}
         )
 
     return run
@@ -153,16 +126,16 @@ def test_a_linked_root_gives_the_same(measured: Measured, root: Path, tmp_path: 
 
 
 def test_a_copied_interpreter_gives_the_same(measured: Measured, python: Path, root: Path) -> None:
-    assert measure(python, [root], entry="tiny.main:main", system=NONE).manifest() == measured().manifest()
+    copied = measure(python, [root], entry="tiny.main:main", system=NO_SYSTEM)
+    assert copied.manifest() == measured().manifest()
 
 
 def test_a_linked_interpreter_gives_the_same(
     shared_python: Path, measured: Measured, root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "python").symlink_to(shared_python)
-    assert (
-        measure(tmp_path / "python", [root], entry="tiny.main:main", system=NONE).sha256 == measured().sha256
-    )
+    linked = measure(tmp_path / "python", [root], entry="tiny.main:main", system=NO_SYSTEM)
+    assert linked.sha256 == measured().sha256
 
 
 # What has no effect.
@@ -188,12 +161,12 @@ def test_does_not_change_with(measured: Measured, root: Path, name: str) -> None
 
 
 def test_bytecode_and_site_folders_of_the_standard_library_do_not_count(python: Path, root: Path) -> None:
-    before = measure(python, [root], system=NONE).sha256
+    before = measure(python, [root], system=NO_SYSTEM).sha256
     library = python.parent.parent / "lib" / VERSION
     for folder in ("__pycache__", "encodings/__pycache__", "site-packages", "dist-packages"):
         (library / folder).mkdir()
         (library / folder / "evil.py").write_text("evil")
-    assert measure(python, [root], system=NONE).sha256 == before
+    assert measure(python, [root], system=NO_SYSTEM).sha256 == before
 
 
 # What changes it.
@@ -233,17 +206,17 @@ def test_changes_with(measured: Measured, root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["encodings/__init__.py", "os.py", "sitecustomize.py", "new.py"])
 def test_changes_with_the_standard_library(python: Path, root: Path, name: str) -> None:
-    before = measure(python, [root], system=NONE).sha256
+    before = measure(python, [root], system=NO_SYSTEM).sha256
     with (python.parent.parent / "lib" / VERSION / name).open("a") as file:
         file.write("\n# changed\n")
-    assert measure(python, [root], system=NONE).sha256 != before
+    assert measure(python, [root], system=NO_SYSTEM).sha256 != before
 
 
 def test_changes_with_the_interpreter(python: Path, root: Path) -> None:
-    before = measure(python, [root], system=NONE).sha256
+    before = measure(python, [root], system=NO_SYSTEM).sha256
     with python.open("ab") as file:
         file.write(b"\0")
-    assert measure(python, [root], system=NONE).sha256 != before
+    assert measure(python, [root], system=NO_SYSTEM).sha256 != before
 
 
 def test_changes_with_flags_entry_and_order_of_roots(
@@ -264,7 +237,7 @@ def test_changes_with_flags_entry_and_order_of_roots(
 
 def test_changes_with_what_the_system_preloads(measured: Measured, tmp_path: Path) -> None:
     preload = tmp_path / "preload"
-    system = replace(NONE, preload=preload)
+    system = replace(NO_SYSTEM, preload=preload)
     before = measured(system=system)
     preload.write_text("/no/such/library.so\n")
     after = measured(system=system)
@@ -280,11 +253,11 @@ SETTINGS = ["pyvenv.cfg", "../pyvenv.cfg", "pybuilddir.txt", "Modules/Setup.loca
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_file_that_leads_the_interpreter_elsewhere_is_refused(python: Path, root: Path, name: str) -> None:
-    measure(python, [root], system=NONE)
+    measure(python, [root], system=NO_SYSTEM)
     (python.parent / name).parent.mkdir(exist_ok=True)
     (python.parent / name).write_text("")
     with pytest.raises(MeasurementError, match="would lead it to another"):
-        measure(python, [root], system=NONE)
+        measure(python, [root], system=NO_SYSTEM)
 
 
 HIDE = """
@@ -324,28 +297,28 @@ def test_planted_code_that_hides_itself_is_refused(
     assert after == before  # the positive controls: it hides, and it ran
     assert (tmp_path / "marker").exists()
     if place == "lib/python.zip":
-        changed = measure(python, [root], system=NONE)
+        changed = measure(python, [root], system=NO_SYSTEM)
         assert "standard.0" in changed.digests  # named because it is there, not because it says so
     else:
         with pytest.raises(MeasurementError, match="does not look where"):
-            measure(python, [root], system=NONE)
+            measure(python, [root], system=NO_SYSTEM)
 
 
 def test_two_standard_libraries_are_refused(python: Path, root: Path) -> None:
     top = python.parent.parent
-    before = measure(python, [root], system=NONE).sha256
+    before = measure(python, [root], system=NO_SYSTEM).sha256
     (top / "lib64").symlink_to("lib")
-    assert measure(python, [root], system=NONE).sha256 == before
+    assert measure(python, [root], system=NO_SYSTEM).sha256 == before
     (top / "lib64").unlink()
     shutil.copytree(top / "lib", top / "lib64")
     with pytest.raises(MeasurementError, match="two standard libraries"):
-        measure(python, [root], system=NONE)
+        measure(python, [root], system=NO_SYSTEM)
 
 
 def test_an_interpreter_without_a_standard_library_is_refused(python: Path, root: Path) -> None:
     (python.parent.parent / "lib" / VERSION / "os.py").unlink()
     with pytest.raises(MeasurementError, match="no standard library"):
-        measure(python, [root], system=NONE)
+        measure(python, [root], system=NO_SYSTEM)
 
 
 def test_a_file_that_makes_the_interpreter_import_site_is_refused(python: Path, root: Path) -> None:
@@ -361,14 +334,23 @@ def test_a_file_that_makes_the_interpreter_import_site_is_refused(python: Path, 
     ).stdout
     assert shown == "True\n"  # the positive control
     with pytest.raises(MeasurementError, match="measurement-interpreter"):
-        measure(python, [root], system=NONE)
+        measure(python, [root], system=NO_SYSTEM)
+
+
+def test_a_standard_library_that_imports_site_is_refused(python: Path, root: Path) -> None:
+    """No file beside the interpreter does it here, but a module that every start imports."""
+    measure(python, [root], system=NO_SYSTEM)
+    encodings = python.parent.parent / "lib" / VERSION / "encodings" / "__init__.py"
+    encodings.write_text(encodings.read_text() + "\nimport site\n")
+    with pytest.raises(MeasurementError, match="measurement-interpreter"):
+        measure(python, [root], system=NO_SYSTEM)
 
 
 def test_a_zipped_standard_library_counts(python: Path, root: Path) -> None:
-    before = measure(python, [root], system=NONE)
+    before = measure(python, [root], system=NO_SYSTEM)
     archive = python.parent.parent / "lib" / f"{VERSION.replace('.', '')}.zip"
     archive.write_bytes(b"PK\x05\x06" + bytes(18))
-    after = measure(python, [root], system=NONE)
+    after = measure(python, [root], system=NO_SYSTEM)
     assert after.digests["standard.0"] == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert after.path.standard[0] == archive
     assert after.sha256 != before.sha256
@@ -401,7 +383,7 @@ def test_an_interpreter_that_is_none_is_refused(root: Path, tmp_path: Path) -> N
             program.write_text(text)
             program.chmod(0o700)
         with pytest.raises(MeasurementError, match="measurement-interpreter"):
-            measure(program, [root], system=NONE)
+            measure(program, [root], system=NO_SYSTEM)
 
 
 def test_a_script_in_front_of_an_interpreter_is_refused(python: Path, root: Path) -> None:
@@ -412,4 +394,4 @@ def test_a_script_in_front_of_an_interpreter_is_refused(python: Path, root: Path
         wrapper, [root], StartPlan()
     ).standard  # it works, so the check below alone refuses
     with pytest.raises(MeasurementError, match="measurement-interpreter"):
-        measure(wrapper, [root], system=NONE)
+        measure(wrapper, [root], system=NO_SYSTEM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mutants import mutants
 from strongroom.attestation import initdata
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
@@ -222,78 +222,10 @@ def tee_key() -> ec.EllipticCurvePrivateKey:
     return teekey.generate()
 
 
-_ODD: list[Any] = [
-    None, True, 0, -1, 2**31, 2**53, 2**63, 2**64, 10**40, 0.5, "", "x", "=", "\x00", "\u00e9", "\U0001f512",
-    "A" * 43, "A" * 2000, [], {}, [[]], [None], {"a": 1}, ["sgx"], "sha256:" + "0" * 64, "tdx", "0.4.0",
-]  # fmt: skip
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield value, key
-        yield from _places(value[key])
-
-
-def _edited(rng: random.Random, text: str) -> str:
-    at = rng.randrange(len(text) + 1)
-    new = rng.choice("Aaz09-_=./ \n\x00é\"'")
-    return rng.choice(
-        [text[:at] + new + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + new + text[at:], text[:at]]
-    )
-
-
-def mutate_value(rng: random.Random, value: Any) -> Any:
-    """A copy of a JSON value with one to three changes inside."""
-    value = json.loads(json.dumps(value))
-    for _ in range(rng.choice([1, 1, 2, 3])):
-        places = list(_places(value))
-        if not places:
-            return rng.choice(_ODD)
-        container, key = rng.choice(places)
-        action = rng.randrange(5)
-        if action == 0:
-            del container[key]
-        elif action == 1 and isinstance(container, dict):
-            container[_edited(rng, key)] = container.pop(key)
-        elif action <= 2 and isinstance(container[key], str):
-            container[key] = _edited(rng, container[key])
-        elif action == 3 and type(container[key]) is int:
-            container[key] += rng.choice([-(2**40), -1, 1, 2**40, 2**60])
-        else:
-            container[key] = json.loads(json.dumps(rng.choice(_ODD)))
-    return value
-
-
-def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
-    """A copy with a few bytes flipped, cut, repeated or put in."""
-    out = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        action = rng.randrange(4)
-        if action == 0 and at < len(out):
-            out[at] ^= 1 << rng.randrange(8)
-        elif action == 1:
-            del out[at : at + rng.choice([1, 2, 8, 64])]
-        elif action == 2:
-            out[at:at] = rng.choice([b"\x00", b"{", b"[", b'"', b"\\ud800", b"\xff", b"1e999", b"}"])
-        else:
-            out[at:at] = out[: rng.choice([1, 8, 64])]
-    return bytes(out)
-
-
-@pytest.fixture(scope="session")
-def mutants() -> Callable[..., Iterator[bytes]]:
-    """`mutants(value, encode, count, seed)`: half are changed values, encoded anew, half changed bytes."""
-
-    def make(value: Any, encode: Callable[[Any], bytes], count: int, seed: int) -> Iterator[bytes]:
-        rng = random.Random(seed)
-        plain = encode(value)
-        for _ in range(count // 2):
-            yield encode(mutate_value(rng, value))
-            yield mutate_bytes(rng, plain)
-
-    return make
+@pytest.fixture(scope="session", name="mutants")
+def _mutants() -> Callable[..., Iterator[bytes]]:
+    """`mutants(value, encode, count, seed)`: half are changed values, encoded again, half changed bytes."""
+    return mutants
 
 
 @pytest.fixture(scope="session")

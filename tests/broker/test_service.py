@@ -6,16 +6,14 @@ import http.client
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from part_process import PartProcess, free_port
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.broker import admin
 from strongroom.broker.client import KbsClient
@@ -35,21 +33,12 @@ store = "{store}"
 """
 
 
-@dataclass
-class Server:
+class Server(PartProcess):
     """A broker process."""
-
-    host: str
-    port: int
-    log: Path
-    process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=30)
 
     def get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
@@ -60,17 +49,8 @@ class Server:
         finally:
             connection.close()
 
-    def wait(self) -> int:
-        return self.process.wait(30)
-
 
 Start = Callable[..., Server]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -89,38 +69,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
         port = port or free_port()
         config = tmp_path / f"strongroom-{port}.toml"
         config.write_text(CONFIG.format(listen=f"{host}:{port}", store=store))
-        log = tmp_path / f"{port}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "strongroom", "broker", "--config", str(config)],
-                env={"STRONGROOM_HOME": str(home or tmp_path / "home")},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        server = Server(host, port, log, process)
+        environment = {"STRONGROOM_HOME": str(home or tmp_path / "home")}
+        server = Server.start("broker", config, host, port, env=environment)
         running.append(server)
         if wait:
-            until_listening(server)
+            server.until_listening()
         return server
 
     yield run
     for server in running:
-        server.process.kill()
-        server.process.wait()
-
-
-def until_listening(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert server.process.poll() is None, server.log.read_text()
-        assert time.monotonic() < deadline, server.log.read_text()
-        try:
-            server.connect().close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)  # another process is on its way
-        else:
-            return
+        server.kill()
 
 
 def test_it_serves_the_store_that_is_configured(rig, start: Start) -> None:

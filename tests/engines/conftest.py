@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from strongroom.attestation._libraries import SystemFiles
+from copied_python import NO_SYSTEM, VERSION, copy_python
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.measurement import Measurement, measure
 from strongroom.engines.launcher import Launcher
-
-VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-NO_SYSTEM = SystemFiles(Path("/nonexistent"), Path("/nonexistent"), Path("/nonexistent"), ())
-LEFT_OUT = (
-    "__pycache__",
-    "test",
-    "tests",
-    "idlelib",
-    "tkinter",
-    "lib2to3",
-    "ensurepip",
-    "pydoc_data",
-    "turtledemo",
-)
 
 PROGRAM = """
 import json, os, signal, socket, sys
@@ -75,18 +57,6 @@ def ask(requests, out):
         json.dump(answers, file)
     return 0
 """
-
-
-def copy_python(target: Path) -> Path:
-    """This interpreter with a small standard library, on another path."""
-    standard = Path(sysconfig.get_path("stdlib"))
-    ignore = shutil.ignore_patterns(*LEFT_OUT, "config-*", "*-packages")
-    shutil.copytree(standard, target / "lib" / VERSION, ignore=ignore)
-    for library in standard.parent.glob("libpython3*"):
-        shutil.copy2(library, target / "lib", follow_symlinks=True)
-    (target / "bin").mkdir()
-    base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    return Path(shutil.copy2(base, target / "bin" / VERSION))
 
 
 class FixedBackend:

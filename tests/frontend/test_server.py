@@ -8,8 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from part_process import PartProcess, free_port
 from strongroom.queue.connect import connect
 from strongroom.queue.consumer import WorkQueue
 from strongroom.queue.records import Reply
@@ -41,25 +40,6 @@ listen = "{listen}"
 timeout = {timeout}
 drain = {drain}
 """
-
-
-@dataclass
-class Server:
-    """A front end process."""
-
-    host: str
-    port: int
-    log: Path
-    process: subprocess.Popen[bytes]
-
-    def socket(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=30)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-
-    def wait(self) -> int:
-        return self.process.wait(30)
 
 
 @dataclass
@@ -91,8 +71,8 @@ class Connection:
         return await self.reader.read() == b""
 
 
-Start = Callable[..., Server]
-Connect = Callable[[Server], Awaitable[Connection]]
+Start = Callable[..., PartProcess]
+Connect = Callable[[PartProcess], Awaitable[Connection]]
 
 
 @pytest.fixture
@@ -100,7 +80,7 @@ async def connect_to() -> AsyncIterator[Connect]:
     """`await connect_to(server)`: a connection that is closed after the test."""
     opened: list[Connection] = []
 
-    async def connect(server: Server) -> Connection:
+    async def connect(server: PartProcess) -> Connection:
         opened.append(Connection(*await asyncio.open_connection(server.host, server.port)))
         return opened[-1]
 
@@ -123,61 +103,32 @@ def queue() -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def start(queue: EmbeddedValkey, tmp_path: Path) -> Iterator[Start]:
     """`start()`: a front end that listens; it is stopped after the test."""
-    running: list[Server] = []
+    running: list[PartProcess] = []
 
     def run(
         host: str = "127.0.0.1", *, wait: bool = True, port: int = 0, drain: float = 10, timeout: float = 20
-    ) -> Server:
+    ) -> PartProcess:
         port = port or free_port(host)
         listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         config = tmp_path / f"strongroom-{port}.toml"
         config.write_text(CONFIG.format(queue=queue.url, listen=listen, drain=drain, timeout=timeout))
-        log = tmp_path / f"{port}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "strongroom", "frontend", "--config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        server = Server(host, port, log, process)
+        server = PartProcess.start("frontend", config, host, port)
         running.append(server)
         if wait:
-            until_listening(server)
+            server.until_listening()
         return server
 
     yield run
     for server in running:
-        server.process.kill()
-        server.process.wait()
+        server.kill()
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def until_listening(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert server.process.poll() is None, server.log.read_text()
-        assert time.monotonic() < deadline, server.log.read_text()
-        try:
-            server.socket().close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)  # another process is on its way
-        else:
-            return
-
-
-async def until_deaf(server: Server) -> None:
+async def until_deaf(server: PartProcess) -> None:
     """Wait until it takes no more connections."""
     async with asyncio.timeout(20):
         with suppress(ConnectionRefusedError):
             while True:
-                server.socket().close()
+                server.connect().close()
                 await asyncio.sleep(0.02)
 
 
@@ -208,7 +159,7 @@ async def answer(queue: WorkQueue, count: int = 1, body: bytes = b"sealed answer
 
 def test_it_listens_where_it_is_told_and_nowhere_else(start: Start) -> None:
     server = start("127.0.0.2")
-    with server.socket() as connection:
+    with server.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
     with pytest.raises(ConnectionRefusedError):
@@ -220,7 +171,7 @@ def test_it_listens_on_ipv6(start: Start) -> None:
         port = free_port("::1")
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
-    with start("::1", port=port).socket() as connection:
+    with start("::1", port=port).connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
@@ -362,7 +313,7 @@ def pour(connection: socket.socket, chunk: bytes) -> int:
 def test_a_gigabyte_is_refused_on_its_announcement(start: Start, expect: str) -> None:
     server = start()
     head = f"POST {GATEWAY} HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n{expect}"
-    with server.socket() as connection:
+    with server.connect() as connection:
         connection.sendall(f"{head}content-length: {1 << 30}\r\n\r\n".encode())
         answered = read_answer(connection)  # not one byte of the body was sent
     assert answered.startswith(b"HTTP/1.1 413")
@@ -372,7 +323,7 @@ def test_a_gigabyte_is_refused_on_its_announcement(start: Start, expect: str) ->
 
 def test_a_gigabyte_that_comes_all_the_same_is_not_read(start: Start) -> None:
     server = start()
-    with server.socket() as connection:
+    with server.connect() as connection:
         head = f"POST {GATEWAY} HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n"
         connection.sendall(f"{head}content-length: {1 << 30}\r\n\r\n".encode())
         sent = pour(connection, bytes(1 << 16))
@@ -382,7 +333,7 @@ def test_a_gigabyte_that_comes_all_the_same_is_not_read(start: Start) -> None:
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(start: Start) -> None:
     server = start()
-    with server.socket() as connection:
+    with server.connect() as connection:
         head = f"POST {GATEWAY} HTTP/1.1\r\nhost: x\r\ncontent-type: message/ohttp-req\r\n"
         connection.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
         sent = pour(connection, b"10000\r\n" + bytes(1 << 16) + b"\r\n")
