@@ -6,6 +6,7 @@ At SIGTERM the front end takes no new requests, answers those it holds within `d
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from contextlib import suppress
@@ -153,6 +154,8 @@ def http_server(
 def run(config: Config) -> None:
     """Serve in this process until it is told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    gc.collect()
+    gc.freeze()  # what is there now lives as long as the process; the collector need not look at it
     with (
         suppress(KeyboardInterrupt),
         listening(config.frontend.listen),
