@@ -8,9 +8,11 @@ from typing import Any
 
 import hiredis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strongroom.errors import StrongroomError
-from strongroom.queue.connection import Connection, ServerReplyError
+from strongroom.queue.connection import _LARGE, Connection, ServerReplyError, packed
 
 
 class Transport(asyncio.Transport):
@@ -52,6 +54,26 @@ async def code(future: asyncio.Future[Any]) -> str:
     with pytest.raises(StrongroomError) as caught:
         await future
     return caught.value.code
+
+
+@given(
+    st.lists(
+        st.binary(max_size=40)
+        | st.text(max_size=20)
+        | st.integers(-(2**70), 2**70)
+        | st.integers(_LARGE - 2, _LARGE + 2).map(bytes),
+        min_size=1,
+        max_size=8,
+    ).map(tuple)
+)
+def test_a_command_is_packed_as_hiredis_packs_it(arguments: tuple[Any, ...]) -> None:
+    assert b"".join(packed(arguments)) == hiredis.pack_command(arguments)  # type: ignore[arg-type]
+
+
+def test_a_large_argument_is_not_copied() -> None:
+    body = bytes(_LARGE)
+    assert any(piece is body for piece in packed(("SET", "k", body, "PX", 5)))
+    assert len(packed(("SET", "k", body[1:]))) == 1
 
 
 async def test_commands_of_one_turn_leave_in_one_write() -> None:

@@ -22,6 +22,9 @@ Argument: TypeAlias = bytes | str | int
 MAX_REPLY: Final = 1 << 32
 """Bytes that a server may send before a reply is complete: 63 entries with the largest default body."""
 
+_LARGE: Final = 32 * 1024
+"""Bytes from which an argument is sent as it is, instead of being copied into the command."""
+
 _RECEIVE: Final = 256 * 1024
 _NOTHING: Final = object()
 
@@ -36,6 +39,23 @@ class _Waiting:
 
     future: asyncio.Future[Any]
     due: float
+
+
+def packed(arguments: tuple[Argument, ...]) -> list[bytes]:
+    """A command as the wire has it, in pieces; a large argument is a piece of its own, not a copy."""
+    if not any(isinstance(each, bytes) and len(each) >= _LARGE for each in arguments):
+        return [hiredis.pack_command(arguments)]  # type: ignore[arg-type]  # its stub allows one only
+    pieces, small = [], b"*%d\r\n" % len(arguments)
+    for each in arguments:
+        data = each if isinstance(each, bytes) else str(each).encode()
+        small += b"$%d\r\n" % len(data)
+        if len(data) < _LARGE:
+            small += data
+        else:
+            pieces += [small, data]
+            small = b""
+        small += b"\r\n"
+    return [*pieces, small]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -87,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting.append(_Waiting(future, due))
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(hiredis.pack_command(arguments))  # type: ignore[arg-type]  # its stub allows one only
+        self._out += packed(arguments)
         if self._watch is None or self._watch.when() > due:
             self._arm(due)
         return future
