@@ -20,8 +20,8 @@ where it was. There is a verdict only when all of these hold:
    names this service, this broker and this release policy. A worker that does not pass is not counted, and
    the verdict warns.
 5. *The time.* There is a beacon that the pinned broker signed for this service, no older than the policy's
-   `max_evidence_age` and not from the future. The nonce is the client's own if
-   it sent one, else the beacon's.
+   `max_evidence_age` and not from the future. The nonce is the client's own if it sent
+   one, else the beacon's.
 """
 
 from __future__ import annotations

@@ -20,16 +20,17 @@ class Beacons:
     Args:
         service: Name of the service.
         broker_key: The key that the init-data names.
-
-    Attributes:
-        newest: The last one that was taken.
     """
 
     def __init__(self, service: str, broker_key: VerifyingKey) -> None:
         self._service = service
         self._broker_key = broker_key
-        self._latest: Beacon | None = None
-        self.newest: SignedBeacon | None = None
+        self._latest: tuple[SignedBeacon, Beacon] | None = None
+
+    @property
+    def newest(self) -> SignedBeacon | None:
+        """The last one that was taken."""
+        return None if self._latest is None else self._latest[0]
 
     def accept(self, document: bytes) -> tuple[SignedBeacon, Beacon]:
         """Check a beacon as the broker served it.
@@ -43,11 +44,12 @@ class Beacons:
         beacon = signed.verify(self._broker_key)
         if beacon.service != self._service:
             raise WorkerError(BEACON_REFUSED, "service", found=beacon.service, expected=self._service)
-        latest = self._latest
-        if latest is not None and (beacon.epoch < latest.epoch or beacon.time < latest.time):
-            raise WorkerError(BEACON_REFUSED, "it is older than the one before")
-        self._latest, self.newest = beacon, signed
-        return signed, beacon
+        if self._latest is not None:
+            latest = self._latest[1]
+            if beacon.epoch < latest.epoch or beacon.time < latest.time:
+                raise WorkerError(BEACON_REFUSED, "it is older than the one before")
+        self._latest = signed, beacon
+        return self._latest
 
 
 class EvidenceSource:
