@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from strongroom.frontend.protocol import OneWrite
 
 
@@ -23,9 +25,17 @@ class Transport(asyncio.Transport):
         return self.closed
 
 
-async def test_what_one_turn_writes_leaves_in_one_piece() -> None:
-    transport = Transport()
-    gathered = OneWrite(transport, asyncio.get_running_loop())
+@pytest.fixture
+def transport() -> Transport:
+    return Transport()
+
+
+@pytest.fixture
+async def gathered(transport: Transport) -> OneWrite:
+    return OneWrite(transport, asyncio.get_running_loop())
+
+
+async def test_what_one_turn_writes_leaves_in_one_piece(transport: Transport, gathered: OneWrite) -> None:
     gathered.write(b"head")
     gathered.write(b"body")
     assert transport.writes == []
@@ -35,18 +45,16 @@ async def test_what_one_turn_writes_leaves_in_one_piece() -> None:
     assert transport.writes == [b"headbody", b"next"]
 
 
-async def test_closing_sends_what_was_written() -> None:
-    transport = Transport()
-    gathered = OneWrite(transport, asyncio.get_running_loop())
+async def test_closing_sends_what_was_written(transport: Transport, gathered: OneWrite) -> None:
     gathered.write(b"answer")
     gathered.close()
     await asyncio.sleep(0)
     assert (transport.writes, transport.closed, gathered.is_closing()) == ([b"answer"], True, True)
 
 
-async def test_nothing_is_written_to_a_connection_that_is_lost() -> None:
-    transport = Transport()
-    gathered = OneWrite(transport, asyncio.get_running_loop())
+async def test_nothing_is_written_to_a_connection_that_is_lost(
+    transport: Transport, gathered: OneWrite
+) -> None:
     gathered.write(b"answer")
     transport.close()
     await asyncio.sleep(0)
