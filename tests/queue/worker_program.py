@@ -17,6 +17,11 @@ from strongroom.queue.consumer import Delivery, WorkQueue
 from strongroom.queue.records import Reply
 
 
+def say(line: str) -> None:
+    """Print a line in one write. With PYTHONUNBUFFERED print makes several, and a kill may fall between."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
 async def work(url: str, service: str, name: str, mode: str) -> None:
     queue = WorkQueue(connect(url), service, 0, name, claim_after_ms=2_000)
     await queue.start()
@@ -28,12 +33,12 @@ async def work(url: str, service: str, name: str, mode: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(0.002)
         [stored] = await queue.answer([(delivery, Reply(record.id, 200, "a/b", record.body))])
-        print("answered", record.id, stored, flush=True)
+        say(f"answered {record.id} {stored}")
 
     handling: set[asyncio.Task[None]] = set()
     while True:
         for delivery in await queue.take(16, 500):
-            print("took", delivery.record.id, delivery.deliveries, flush=True)
+            say(f"took {delivery.record.id} {delivery.deliveries}")
             if mode != "hold":
                 task = asyncio.create_task(handle(delivery))
                 handling.add(task)
