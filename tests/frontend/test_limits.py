@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from strongroom.config import BrokerConfig, Config, FrontendConfig, QueueConfig
-from strongroom.frontend.asgi import ClientGoneError
+from strongroom.frontend.asgi import ClientGoneError, respond
 from strongroom.frontend.errors import FrontendError
 from strongroom.frontend.intake import Intake
 from strongroom.frontend.protocol import ConnectionLimits
@@ -42,9 +42,9 @@ async def connect_to_sealed_only(sealed_only) -> AsyncIterator[Connect]:
         yield each
 
 
-async def connecting(frontend: Any) -> AsyncIterator[Connect]:
-    """Connections to a front end that listens at a port."""
-    server = http_server(CONFIG, frontend.app, frontend.exchange, LIMITS)
+async def connecting(frontend: Any, app: Any = None) -> AsyncIterator[Connect]:
+    """Connections to a front end, or another application in its place, that listens at a port."""
+    server = http_server(CONFIG, app or frontend.app, frontend.exchange, LIMITS)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -256,3 +256,58 @@ async def test_only_so_many_bodies_are_read_at_once() -> None:
     with pytest.raises(ClientGoneError):
         await read()
     assert intake.held == 0
+
+
+class Recorder:
+    """An application that notes the size of each piece of a body, and goes on when it is allowed to."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.goes_on = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            await self.goes_on.wait()
+            message = await receive()
+            self.sizes.append(len(message["body"]))
+            if not message["more_body"]:
+                return await respond(send, 200, b"text/plain", b"")
+
+
+@pytest.fixture
+async def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def connect_to_recorder(frontend, recorder: Recorder) -> AsyncIterator[Connect]:
+    async for each in connecting(frontend, recorder):
+        yield each
+
+
+async def test_a_small_body_wakes_the_application_once(connect_to_recorder, recorder: Recorder) -> None:
+    recorder.goes_on.set()
+    reader, writer = await connect_to_recorder()
+    writer.write(POST + b"Content-Length: 200000\r\n\r\n")
+    for _ in range(20):
+        writer.write(bytes(10_000))
+        await writer.drain()
+        await asyncio.sleep(0.005)
+    assert (await answer_of(reader))[0] == 200
+    assert recorder.sizes == [200_000]
+
+
+async def test_a_large_body_comes_in_pieces_and_no_faster_than_it_is_taken(
+    connect_to_recorder, recorder: Recorder
+) -> None:
+    total = 64 << 20
+    reader, writer = await connect_to_recorder()
+    writer.write(POST + b"Content-Length: %d\r\n\r\n" % total)
+    sending = asyncio.create_task(send_until_closed(writer, bytes(1 << 16), total))
+    await asyncio.sleep(0.3)
+    assert not sending.done()
+    recorder.goes_on.set()
+    assert await sending == total
+    assert (await answer_of(reader))[0] == 200
+    assert sum(recorder.sizes) == total
+    assert max(recorder.sizes) < LIMITS.body_piece + (1 << 18)

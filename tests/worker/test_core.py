@@ -87,7 +87,7 @@ def test_a_request_is_opened_computed_and_sealed(bench: Bench, kit: Any) -> None
     assert bench.core.prepare(task) is None
     assert task.inputs["x"].tolist() == [[1, 2, 3, 4]]
     assert (task.rows, task.deadline) == (1, NOW_MS + 1000)
-    bench.core.start(task, 1)
+    bench.core.start(task)
     answer = bench.core.complete(task, {"y": np.array([[2, 4, 6, 8]], np.float32)})
     response = _sealed(kit, request, answer)
     assert kit.inferred(response).outputs[0].array.tolist() == [[2, 4, 6, 8]]
@@ -116,10 +116,8 @@ def test_the_reply_tells_where_the_time_went(bench: Bench, kit: Any) -> None:
     task = bench.task(request)
     bench.core.prepare(task)
     bench.clock.ticks += 0.25
-    bench.core.start(task, 4)
+    bench.core.start(task)
     bench.clock.ticks += 0.5
-    assert bench.core.running_for(task) == 0.5
-    assert task.shared_by == 4
     answer = bench.core.complete(task, {"y": np.zeros((1, 4), np.float32)})
     timing = _header(_sealed(kit, request, answer), b"strongroom-timing")
     assert timing == b"open;dur=0.000, decode;dur=0.000, wait;dur=250.000, infer;dur=500.000"
@@ -200,7 +198,7 @@ def test_an_answer_over_the_limit_becomes_a_problem(kit: Any) -> None:
     task = core.receive(request.data, kit.FAR)
     assert isinstance(task, Task)
     core.prepare(task)
-    core.start(task, 1)
+    core.start(task)
     response = _sealed(kit, request, core.complete(task, {"y": np.zeros((999, 4), np.float32)}))
     assert kit.code(response) == "ohttp-oversize"
 

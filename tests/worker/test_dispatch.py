@@ -12,19 +12,27 @@ from strongroom.codec.oip import InferRequest
 from strongroom.crypto.ohttp import Gateway
 from strongroom.errors import ModelError
 from strongroom.worker.core import Task
-from strongroom.worker.dispatch import Dispatcher
+from strongroom.worker.dispatch import AHEAD, SPARE, Dispatcher
 from strongroom.worker.inference import Inference, ServedModel
+
+QUICK = 0.001
 
 
 @dataclass
 class Seen:
     """What a dispatcher has told."""
 
-    started: list[tuple[Task, int]] = field(default_factory=list)
+    started: list[Task] = field(default_factory=list)
     outcomes: list[tuple[Task, Any]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
     expired: list[Task] = field(default_factory=list)
     now: int = 0
+    time: float = 0.0
     turns: int = 0
+
+    def take(self, task: Task, result: Any, share: float) -> None:
+        self.outcomes.append((task, result))
+        self.shares.append(share)
 
     def settle(self) -> None:
         self.turns += 1
@@ -39,11 +47,12 @@ def _dispatcher(seen: Seen, *models: ServedModel) -> Dispatcher:
     return Dispatcher(
         asyncio.get_running_loop(),
         models,
-        starting=lambda task, shared_by: seen.started.append((task, shared_by)),
-        outcome=lambda task, result: seen.outcomes.append((task, result)),
+        starting=seen.started.append,
+        outcome=seen.take,
         expired=seen.expired.append,
         settled=seen.settle,
         now_ms=lambda: seen.now,
+        clock=lambda: seen.time,
     )
 
 
@@ -69,7 +78,7 @@ async def test_outcomes_come_back_on_the_loops_thread(seen: Seen, kit: Any) -> N
     dispatcher = _dispatcher(seen, model)
     task = _task(kit, model, 1, 2, 3, 4)
     dispatcher.add(task)
-    assert seen.started == [(task, 1)]
+    assert seen.started == [task]
     thread = threading.Thread(target=model.runtime.run)
     thread.start()
     thread.join()
@@ -179,38 +188,45 @@ def _finish(model: ServedModel, *numbers: int) -> None:
         done({"y": inputs["x"] * 2}, None)
 
 
-async def _warm(dispatcher: Dispatcher, model: ServedModel, kit: Any) -> None:
-    """One inference, from which the dispatcher learns that the model is quick."""
+async def _warm(dispatcher: Dispatcher, model: ServedModel, kit: Any, seen: Seen, seconds: float) -> None:
+    """One inference, from which the dispatcher learns how long they take."""
     dispatcher.add(_task(kit, model, 0, 0, 0, 0))
+    seen.time += seconds
     model.runtime.run()
     await _turn()
 
 
-async def test_a_quick_model_is_given_two_more_than_its_slots(seen: Seen, kit: Any) -> None:
+async def test_a_quick_model_is_given_more_than_its_slots(seen: Seen, kit: Any) -> None:
     model = kit.memory_model(slots=2)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
-    for _ in range(6):
+    await _warm(dispatcher, model, kit, seen, QUICK)
+    for _ in range(10):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
-    assert len(model.runtime.waiting) == 4
+    assert len(model.runtime.waiting) == 2 + SPARE
     assert dispatcher.waiting == 2
 
 
-async def test_a_slow_model_is_not(seen: Seen, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits with the runtime is not looked at again for its deadline."""
-    monkeypatch.setattr("strongroom.worker.dispatch.QUICK", -1.0)
+@pytest.mark.parametrize(
+    ("ahead", "spare"), [(-1.0, 0), (0.0, 0), (0.99, 0), (1.0, 1), (3.5, 3), (99.0, SPARE)]
+)
+async def test_how_many_depends_on_the_time_that_one_takes(
+    seen: Seen, kit: Any, monkeypatch: pytest.MonkeyPatch, ahead: float, spare: int
+) -> None:
+    """What waits with the runtime is not looked at again for its deadline, so it must not wait for long."""
     model = kit.memory_model(slots=2)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
-    for _ in range(6):
+    monkeypatch.setattr("strongroom.worker.dispatch.AHEAD", ahead)
+    await _warm(dispatcher, model, kit, seen, 1.0)
+    assert seen.shares == [1.0]
+    for _ in range(10):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
-    assert len(model.runtime.waiting) == 2
+    assert len(model.runtime.waiting) == 2 + spare
 
 
-async def test_nor_is_one_whose_requests_are_joined(seen: Seen, kit: Any) -> None:
+async def test_one_whose_requests_are_joined_is_given_no_more(seen: Seen, kit: Any) -> None:
     model = kit.memory_model(slots=1, max_batch=4)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
+    await _warm(dispatcher, model, kit, seen, QUICK)
     for _ in range(5):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
     assert len(model.runtime.waiting) == 1
@@ -219,26 +235,51 @@ async def test_nor_is_one_whose_requests_are_joined(seen: Seen, kit: Any) -> Non
     assert model.runtime.sizes == [1, 1, 4]
 
 
-async def test_under_load_two_outcomes_are_handled_together(seen: Seen, kit: Any) -> None:
+async def test_tasks_that_are_joined_share_the_time(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=1, max_batch=4)
+    dispatcher = _dispatcher(seen, model)
+    for _ in range(5):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    for _ in range(2):
+        seen.time += 1.0
+        _finish(model, 0)
+        await _turn()
+    assert seen.shares == [1.0, 0.25, 0.25, 0.25, 0.25]
+
+
+async def test_time_in_the_runtime_is_shared_by_all_that_are_there(seen: Seen, kit: Any) -> None:
+    model = kit.memory_model(slots=4)
+    dispatcher = _dispatcher(seen, model)
+    for _ in range(4):
+        dispatcher.add(_task(kit, model, 1, 2, 3, 4))
+    seen.time += 1.0
+    _finish(model, 0)
+    await _turn()
+    assert seen.shares == [0.25]
+
+
+async def test_under_load_outcomes_are_handled_together(seen: Seen, kit: Any) -> None:
+    """One stream, five in the runtime: outcomes wait until one more than the stream computes is left."""
     model = kit.memory_model(slots=1)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
-    for _ in range(3):
+    await _warm(dispatcher, model, kit, seen, QUICK)
+    for _ in range(5):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
     turns = seen.turns
+    for _ in range(2):
+        _finish(model, 0)
+        await _turn()
+        assert (len(seen.outcomes), seen.turns) == (1, turns)
     _finish(model, 0)
     await _turn()
-    assert (len(seen.outcomes), seen.turns) == (1, turns)
-    _finish(model, 0)
-    await _turn()
-    assert (len(seen.outcomes), seen.turns) == (3, turns + 1)
+    assert (len(seen.outcomes), seen.turns) == (4, turns + 1)
 
 
 async def test_an_outcome_never_waits_while_a_core_might(seen: Seen, kit: Any) -> None:
     """One stream and one more inference: nothing waits for it, so the first outcome is handled at once."""
     model = kit.memory_model(slots=1)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
+    await _warm(dispatcher, model, kit, seen, QUICK)
     for _ in range(2):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
     _finish(model, 0)
@@ -249,15 +290,13 @@ async def test_an_outcome_never_waits_while_a_core_might(seen: Seen, kit: Any) -
     assert len(seen.outcomes) == 3
 
 
-async def test_the_outcome_of_a_slow_inference_never_waits(
-    seen: Seen, kit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_outcome_of_a_slow_inference_never_waits(seen: Seen, kit: Any) -> None:
     model = kit.memory_model(slots=1)
     dispatcher = _dispatcher(seen, model)
-    await _warm(dispatcher, model, kit)
-    for _ in range(3):
+    await _warm(dispatcher, model, kit, seen, QUICK)
+    for _ in range(5):
         dispatcher.add(_task(kit, model, 1, 2, 3, 4))
-    monkeypatch.setattr("strongroom.worker.dispatch.QUICK", -1.0)
+    seen.time += 5 * AHEAD
     _finish(model, 0)
     await _turn()
     assert len(seen.outcomes) == 2

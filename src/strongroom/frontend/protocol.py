@@ -25,11 +25,13 @@ class ConnectionLimits:
         header_bytes: Most bytes of request line and header section, and of a trailer section.
         fields: Most header and trailer fields of a request.
         header_seconds: Seconds for a header section, and for the rest of a body that nobody reads.
+        body_piece: Bytes of a body that are kept until the application takes them.
     """
 
     header_bytes: int = 64 * 1024
     fields: int = 128
     header_seconds: float = 10.0
+    body_piece: int = 256 * 1024
 
 
 class OneWrite:
@@ -113,9 +115,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; what comes between pieces is bounded like a header section."""
+        """A piece of the body; what comes between pieces is bounded like a header section.
+
+        The application is woken when a whole piece of `body_piece` bytes is there, or the end of the body,
+        not for each packet.
+        """
         self._count = 0
-        super().on_body(body)
+        cycle: RequestResponseCycle = self.cycle
+        if cycle.response_complete or len(cycle.body) + len(body) >= self.limits.body_piece:
+            super().on_body(body)
+        else:
+            cycle.body += body
 
     def on_message_complete(self) -> None:
         """The next bytes are the next request's."""

@@ -60,7 +60,6 @@ appendonly yes
 appendfsync {appendfsync}
 aof-load-truncated yes
 auto-aof-rewrite-percentage 100
-auto-aof-rewrite-min-size 256mb
 rdbcompression no
 maxmemory {maxmemory}
 maxmemory-policy noeviction

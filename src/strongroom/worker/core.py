@@ -77,8 +77,7 @@ class Task:
         opened_for: Seconds it took to open the request.
         decoded_for: Seconds it took to decode its inputs.
         queued_at: When it began to wait for its model, by `time.perf_counter`.
-        started_at: When its inference began.
-        shared_by: Tasks that share its inference.
+        started_at: When it went to its model's runtime.
         inputs: Arrays by input name, once they are decoded.
         rows: Items on the first axis, or 0.
         signature: Equal for tasks that may share a batch.
@@ -91,7 +90,6 @@ class Task:
     decoded_for: float = 0.0
     queued_at: float = 0.0
     started_at: float = 0.0
-    shared_by: int = 1
     inputs: Arrays = field(default_factory=dict)
     rows: int = 0
     signature: Hashable = None
@@ -170,14 +168,9 @@ class Core:
         task.decoded_for = task.queued_at - start
         return None
 
-    def start(self, task: Task, shared_by: int) -> None:
-        """Note that the task's inference begins now, and how many tasks share it."""
+    def start(self, task: Task) -> None:
+        """Note that the task goes to its model's runtime now."""
         task.started_at = self._clock()
-        task.shared_by = shared_by
-
-    def running_for(self, task: Task) -> float:
-        """Seconds since the task's inference began."""
-        return self._clock() - task.started_at
 
     def complete(self, task: Task, outputs: Arrays) -> Answer:
         """Seal the answer to a task that was computed."""
@@ -185,7 +178,7 @@ class Core:
             ("open", task.opened_for),
             ("decode", task.decoded_for),
             ("wait", task.started_at - task.queued_at),
-            ("infer", self.running_for(task)),
+            ("infer", self._clock() - task.started_at),
         )
         try:
             response = self._app.respond(task.inference, outputs)

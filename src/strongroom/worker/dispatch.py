@@ -8,6 +8,7 @@ filled before the answer of the inference that left it is sealed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,14 +21,18 @@ from strongroom.worker.batcher import Arrays, Batch, Batcher
 from strongroom.worker.core import Task
 from strongroom.worker.inference import ServedModel
 
-QUICK: Final = 0.05
-"""Seconds: a model whose inferences take less, waiting in its runtime included, is quick."""
+AHEAD: Final = 0.05
+"""Seconds of work that a runtime is given beyond its slots: its threads then need not wait for the loop."""
 
-SPARE: Final = 2
-"""Batches beyond its slots for a quick model's runtime, whose threads then need not wait for the loop."""
+SPARE: Final = 6
+"""Most batches beyond its slots."""
 
-Outcome = Callable[[Task, "Arrays | Exception"], None]
-"""Takes a task with its outputs, or with the reason why there are none."""
+Outcome = Callable[[Task, "Arrays | Exception", float], None]
+"""Takes a task with its outputs, or with the reason why there are none, and its share of the model's time.
+
+The share is in seconds: the time from one outcome to the next while the model is busy, divided by the tasks
+of the batch.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class _Outcome:
     model: ServedModel
     batch: Batch[Task]
     result: Arrays | Exception
-    quick: bool
+    seconds: float
 
 
 class Dispatcher:
@@ -46,11 +51,12 @@ class Dispatcher:
     Args:
         loop: The event loop on whose thread this object is used.
         models: The models.
-        starting: Told of each task when its inference begins, and of the number of tasks that share it.
+        starting: Told of each task when it goes to its runtime.
         outcome: Takes each task when it is computed or has failed.
         expired: Takes each task whose deadline passed while it waited.
         settled: Called when all outcomes of one turn of the loop have been given.
         now_ms: Unix time in milliseconds.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(
@@ -58,11 +64,12 @@ class Dispatcher:
         loop: asyncio.AbstractEventLoop,
         models: Iterable[ServedModel],
         *,
-        starting: Callable[[Task, int], None],
+        starting: Callable[[Task], None],
         outcome: Outcome,
         expired: Callable[[Task], None],
         settled: Callable[[], None],
         now_ms: Callable[[], int],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._loop = loop
         self._starting = starting
@@ -70,6 +77,7 @@ class Dispatcher:
         self._expired = expired
         self._settled = settled
         self._now_ms = now_ms
+        self._clock = clock
         self._batchers: Mapping[ServedModel, Batcher[Task]] = {
             model: Batcher(slots=model.runtime.slots, max_batch=model.runtime.max_batch) for model in models
         }
@@ -93,13 +101,13 @@ class Dispatcher:
             self._expired(task)
         while (batch := batcher.next()) is not None:
             for task in batch.jobs:
-                self._starting(task, len(batch.jobs))
+                self._starting(task)
             try:
                 inputs = batch.inputs()
             except Exception as error:
                 self._done(model, batch, 0.0, None, error)
                 continue
-            model.runtime.submit(inputs, partial(self._done, model, batch, self._loop.time()))
+            model.runtime.submit(inputs, partial(self._done, model, batch, self._clock()))
 
     def _done(
         self,
@@ -111,22 +119,27 @@ class Dispatcher:
     ) -> None:
         """Called by the runtime, from any thread, perhaps before `submit` returns."""
         failure = error if error is not None else ModelError(INFERENCE_FAILED)
-        quick = self._loop.time() - started < QUICK
-        self._finished.append(_Outcome(model, batch, failure if outputs is None else outputs, quick))
-        if not self._woken and not (quick and self._can_wait(model)):
+        # By Little's law: the time in the runtime over the number that are there.
+        seconds = (self._clock() - started) / max(1, self._running(model))
+        self._finished.append(_Outcome(model, batch, failure if outputs is None else outputs, seconds))
+        if not self._woken and not self._can_wait(model, seconds):
             self._woken = True
             self._loop.call_soon_threadsafe(self._collect)
 
-    def _can_wait(self, model: ServedModel) -> bool:
-        """Whether the only outcome that there is may be handled together with the next one.
+    def _running(self, model: ServedModel) -> int:
+        """Batches in the runtime, or a few less while other models have outcomes."""
+        return self._batchers[model].busy - len(self._finished)
 
-        Two at a time cost a quarter less than one by one, for the reason that `Pace.free` gives. It is safe
-        only while the model has more to do than its streams can do at once: then no core waits for the loop,
-        and the next outcome is sure to come and wake it. `busy` falls before `_collect` looks for the last
-        time whether there are outcomes, so that none is left behind.
+    def _can_wait(self, model: ServedModel, seconds: float) -> bool:
+        """Whether the outcomes that there are may be handled together with the next one.
+
+        Together they cost half of what they cost one by one, for the reason that `Pace.free` gives. It is
+        safe only while the model has more to do than its streams can do at once: then no core waits for the
+        loop, and the next outcome is sure to come and wake it. `busy` falls before `_collect` looks for the
+        last time whether there are outcomes, so that none is left behind.
         """
-        running = self._batchers[model].busy - len(self._finished)
-        return len(self._finished) == 1 and running > model.runtime.streams
+        soon = len(self._finished) * seconds < AHEAD
+        return soon and self._running(model) > model.runtime.streams + 1
 
     def _collect(self) -> None:
         self._woken = False
@@ -138,7 +151,7 @@ class Dispatcher:
         model, batch, result = outcome.model, outcome.batch, outcome.result
         batcher = self._batchers[model]
         if model.runtime.max_batch <= 1:  # where requests are joined, they had better wait here
-            batcher.slots = model.runtime.slots + (SPARE if outcome.quick else 0)
+            batcher.slots = model.runtime.slots + _spare(outcome.seconds)
         parts: list[Arrays] = []
         if not isinstance(result, Exception):
             try:
@@ -149,9 +162,15 @@ class Dispatcher:
             given_up = batcher.failed(batch)
             self._feed(model)
             if given_up is not None:
-                self._outcome(given_up, result)
+                self._outcome(given_up, result, outcome.seconds)
             return
         batcher.done()
         self._feed(model)
+        share = outcome.seconds / len(parts)
         for task, outputs in zip(batch.jobs, parts, strict=True):
-            self._outcome(task, outputs)
+            self._outcome(task, outputs, share)
+
+
+def _spare(seconds: float) -> int:
+    """Batches beyond its slots for a runtime that ends one every so many seconds."""
+    return max(0, min(SPARE, int(AHEAD / seconds))) if seconds > 0.0 else SPARE

@@ -243,13 +243,12 @@ class Service:
         else:
             self._dispatcher.add(task)
 
-    def _computed(self, task: Task, result: Arrays | Exception) -> None:
+    def _computed(self, task: Task, result: Arrays | Exception, share: float) -> None:
         delivery = self._deliveries.pop(task)
         if isinstance(result, Exception):
             self._answer(delivery, self._core.refuse(task, result))
             return
-        share = self._core.running_for(task) / task.shared_by
-        self._pace.observe(prepare=task.opened_for + task.decoded_for, infer=share)
+        self._pace.observe(prepare=task.opened_for + task.decoded_for, share=share)
         if sum(array.nbytes for array in result.values()) > INLINE_BYTES:
             self._spawn(self._complete_elsewhere(delivery, task, result))
         else:
