@@ -179,6 +179,35 @@ def test_a_whole_worker(service: Any, url: str, valkey: EmbeddedValkey, kit: Any
     assert sys.getswitchinterval() == pytest.approx(0.001)
 
 
+def test_when_a_key_is_dropped_the_queues_file_is_rewritten(
+    service: Any, url: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no ciphertext under it outlives it on the disk."""
+    monkeypatch.setattr("strongroom.worker.duties.LOOK_EVERY", 0.2)
+    settings = _settings(service, url, valkey.url)
+    quoter, stopper = service.quoter(), Stopper()
+
+    async def rewrites() -> bytes:
+        async with connect(valkey.url) as client:
+            statistics: bytes = await client.execute("INFO", "commandstats")
+        return statistics.partition(b"cmdstat_bgrewriteaof:calls=")[2][:2]
+
+    async def operator(front: FrontEnd) -> None:
+        await front.documents()
+        assert await rewrites() == b""
+        admin.rotate(service.store, "pictures", grace=1)
+        async with asyncio.timeout(30):
+            while await rewrites() != b"1,":
+                await asyncio.sleep(0.05)
+
+    thread, errors = _beside(stopper, valkey.url, settings.service, operator)
+    enrolled = enrol(settings, quoter)
+    began = time.monotonic()
+    assert serve(settings, quoter, enrolled, stopper=stopper, journal=Journal(print), began=began) == 0
+    thread.join()
+    assert errors == []
+
+
 def _newest(service: Any) -> Any:
     """The key configurations of the newest epoch, as its keyset will name them."""
     [newest, *_] = admin.epochs(service.store, "pictures")
