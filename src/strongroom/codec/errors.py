@@ -43,6 +43,20 @@ JSON_NOT_REPRESENTABLE = define(
     remedy="Use strings, booleans, null, finite numbers and integers below 2^53 only (RFC 8785).",
 )
 
+# CBOR (RFC 8949)
+CBOR_INVALID = define(
+    "cbor-invalid",
+    "The CBOR is not well-formed, or has a type that is not expected here",
+    status=400,
+    remedy="Send CBOR as RFC 8949 says, in its shortest form, without floating-point numbers.",
+)
+CBOR_LIMIT = define(
+    "cbor-limit",
+    "The CBOR exceeds a bound",
+    status=400,
+    remedy="Nest arrays and maps at most 16 deep, with at most 4096 values in all.",
+)
+
 # Binary HTTP (RFC 9292)
 BHTTP_FRAMING = define(
     "bhttp-framing-unknown",
