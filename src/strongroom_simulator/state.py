@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from strongroom.attestation.evidence import Evidence, EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.errors import EvidenceError
 from strongroom_simulator.collateral import make_collateral
 from strongroom_simulator.errors import (
@@ -82,7 +82,7 @@ class SimulatorState:
         self._folder = folder
         self._pki = pki
         self._now = now
-        self._enclaves = {kind: QuotingEnclave(pki, kind, rng) for kind in EvidenceKind}
+        self._enclaves = {kind: QuotingEnclave(pki, kind, rng) for kind in DCAP_KINDS}
         self._issued: dict[EvidenceKind, _Issued] = {}
 
     @classmethod

@@ -15,7 +15,7 @@ import pytest
 from mutants import mutants
 from strongroom.attestation import initdata
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
-from strongroom.attestation.evidence import COLLATERAL_NAMES, Evidence, EvidenceKind
+from strongroom.attestation.evidence import DCAP_COLLATERAL, Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.keyset import KEYSET_TYPE, Keyset, KeysetModel, SignedKeyset
 from strongroom.attestation.policy import Policy
@@ -95,7 +95,7 @@ def small_evidence() -> Evidence:
     return Evidence(
         kind=EvidenceKind.SGX,
         quote=b"quote",
-        collateral=dict.fromkeys(sorted(COLLATERAL_NAMES), "text"),
+        collateral=dict.fromkeys(sorted(DCAP_COLLATERAL), "text"),
         init_data=b"init",
     )
 

@@ -124,10 +124,79 @@ def test_an_error_of_an_empty_expectation_says_none() -> None:
         checks.MeasurementIs({}).verify(CLAIMS)
 
 
+SNP_CLAIMS = replace(
+    CLAIMS,
+    kind=EvidenceKind.SNP,
+    tcb_status="",
+    product="Milan",
+    tcb={"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
+    revocation_checked=False,
+)
+FLOOR = checks.TcbAtLeast({"Milan": {"bootloader": 4, "snp": 24}})
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "code", "found"),
+    [
+        (FLOOR, {"product": "Genoa"}, "policy-tcb-floor", "Genoa"),
+        (FLOOR, {"tcb": {**SNP_CLAIMS.tcb, "snp": 23}}, "policy-tcb-floor", "23"),
+        (FLOOR, {"tcb": {**SNP_CLAIMS.tcb, "bootloader": 3}}, "policy-tcb-floor", "3"),
+        (FLOOR, {"tcb": {}}, "policy-tcb-floor", "-1"),
+        (checks.PrivilegeAtMost(1), {"privilege": 2}, "policy-privilege", "2"),
+        (checks.NotMigratable(allow=False), {"migratable": True}, "policy-migration", None),
+    ],
+)
+def test_a_check_of_snp_guests_refuses_alone(
+    check: checks.Check, change: dict[str, Any], code: str, found: str | None
+) -> None:
+    good = replace(SNP_CLAIMS, privilege=1)
+    check.verify(good)
+    with pytest.raises(PolicyRefused) as caught:
+        check.verify(replace(good, **change))
+    assert (caught.value.code, caught.value.found) == (code, found)
+
+
+def test_a_revocation_list_can_be_demanded() -> None:
+    checks.RevocationChecked(required=False).verify(SNP_CLAIMS)
+    checks.RevocationChecked(required=True).verify(replace(SNP_CLAIMS, revocation_checked=True))
+    with pytest.raises(PolicyRefused, match="policy-revocation"):
+        checks.RevocationChecked(required=True).verify(SNP_CLAIMS)
+
+
+def test_newer_firmware_and_parts_without_a_floor_pass() -> None:
+    FLOOR.verify(replace(SNP_CLAIMS, tcb={"bootloader": 5, "tee": 0, "snp": 25, "microcode": 0}))
+
+
+def test_floors_are_for_snp_and_statuses_for_intel() -> None:
+    FLOOR.verify(CLAIMS)
+    status = checks.TcbStatusIs(frozenset({"UpToDate"}))
+    for kind in (EvidenceKind.SNP, EvidenceKind.NITRO):
+        status.verify(replace(CLAIMS, kind=kind, tcb_status=""))
+    for kind in (SGX, TDX):
+        with pytest.raises(PolicyRefused, match="policy-tcb-status"):
+            status.verify(replace(CLAIMS, kind=kind, tcb_status=""))
+
+
 @pytest.mark.parametrize(
     ("own", "other", "words"),
     [
         (checks.KindIs(frozenset({SGX})), checks.KindIs(frozenset({SGX, TDX})), ["evidence of kind tdx"]),
+        (
+            FLOOR,
+            checks.TcbAtLeast({"Milan": {"snp": 20}, "Turin": {}}),
+            ["Milan bootloader from 0", "Milan snp from 20", "product Turin"],
+        ),
+        (checks.PrivilegeAtMost(0), checks.PrivilegeAtMost(2), ["VMPL up to 2"]),
+        (
+            checks.NotMigratable(allow=False),
+            checks.NotMigratable(allow=True),
+            ["guests with a migration agent"],
+        ),
+        (
+            checks.RevocationChecked(required=True),
+            checks.RevocationChecked(required=False),
+            ["evidence without a revocation list"],
+        ),
         (checks.NotSimulated(allow=False), checks.NotSimulated(allow=True), ["simulated evidence"]),
         (
             checks.SimulatedRootPinned(frozenset()),

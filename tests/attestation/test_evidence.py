@@ -11,36 +11,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation.evidence import (
-    COLLATERAL_NAMES,
+    DCAP_COLLATERAL,
     MAX_COLLATERAL,
     MAX_DOCUMENT,
     MAX_INIT_DATA,
     MAX_QUOTE,
-    OPTIONAL_COLLATERAL_NAMES,
+    SNP_COLLATERAL,
     Evidence,
     EvidenceKind,
 )
 from strongroom.errors import EvidenceError
 
-COLLATERAL = dict.fromkeys(sorted(COLLATERAL_NAMES), "text")
+COLLATERAL = dict.fromkeys(sorted(DCAP_COLLATERAL), "text")
 
 collaterals = st.fixed_dictionaries(
-    {name: st.text(st.characters(max_codepoint=127), max_size=20) for name in sorted(COLLATERAL_NAMES)},
-    optional=dict.fromkeys(sorted(OPTIONAL_COLLATERAL_NAMES), st.just("pem")),
+    {name: st.text(st.characters(max_codepoint=127), max_size=20) for name in sorted(DCAP_COLLATERAL)},
+    optional={"pck_certificate_chain": st.just("pem")},
 )
+snp_collaterals = st.fixed_dictionaries(
+    {name: st.text(st.characters(max_codepoint=127), max_size=20) for name in sorted(SNP_COLLATERAL)},
+    optional={"crl": st.just("00")},
+)
+BY_KIND = {
+    EvidenceKind.SGX: collaterals,
+    EvidenceKind.TDX: collaterals,
+    EvidenceKind.SNP: snp_collaterals,
+    EvidenceKind.NITRO: st.none(),
+}
 
 
 @settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(
     kind=st.sampled_from(EvidenceKind),
     quote=st.binary(max_size=300),
-    collateral=st.none() | collaterals,
+    data=st.data(),
     init_data=st.none() | st.binary(max_size=100),
 )
 def test_json_form_reads_back(
-    kind: EvidenceKind, quote: bytes, collateral: dict[str, str] | None, init_data: bytes | None
+    kind: EvidenceKind, quote: bytes, data: st.DataObject, init_data: bytes | None
 ) -> None:
-    evidence = Evidence(kind, quote, collateral, init_data)
+    evidence = Evidence(kind, quote, data.draw(st.none() | BY_KIND[kind]), init_data)
     assert Evidence.parse(evidence.to_json_bytes()) == evidence
     assert Evidence.from_json(evidence.to_json()) == evidence
 
@@ -148,3 +158,20 @@ def test_mutants_raise_our_errors_only(
     assert result.codes.total() > 10_000
     assert len(result.accepted) > 100
     assert all(evidence.to_json() == json.loads(data) for data, evidence in result.accepted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "collateral"),
+    [
+        (EvidenceKind.SGX, {"vek": "", "chain": ""}),
+        (EvidenceKind.TDX, COLLATERAL | {"crl": ""}),
+        (EvidenceKind.SNP, COLLATERAL),
+        (EvidenceKind.SNP, {"vek": ""}),
+        (EvidenceKind.SNP, {"vek": "", "chain": "", "extra": ""}),
+        (EvidenceKind.NITRO, {}),
+        (EvidenceKind.NITRO, COLLATERAL),
+    ],
+)
+def test_collateral_of_another_kind_is_refused(kind: EvidenceKind, collateral: dict[str, str]) -> None:
+    with pytest.raises(EvidenceError, match=f"kind {kind}.*evidence-malformed"):
+        Evidence(kind, b"q", collateral)

@@ -107,7 +107,15 @@ def test_digest_is_over_the_exact_text() -> None:
         ("version = 1", "", "version"),
         ('kinds = ["sgx"]', "", "kinds"),
         ('kinds = ["sgx"]', "kinds = []", "kinds"),
-        ('kinds = ["sgx"]', 'kinds = ["snp"]', "kinds"),
+        ('kinds = ["sgx"]', 'kinds = ["sev"]', "kinds"),
+        ('kinds = ["sgx"]', 'kinds = ["snp"]', "measurements.snp"),
+        ('kinds = ["sgx"]', 'kinds = ["nitro"]', "measurements.nitro"),
+        ("min_svn = 1", "max_vmpl = 4", "max_vmpl"),
+        ("min_svn = 1", "max_vmpl = -1", "max_vmpl"),
+        ("min_svn = 1", "tcb_floor = { Naples = {} }", "tcb_floor"),
+        ("min_svn = 1", "tcb_floor = { Milan = { snp = 256 } }", "tcb_floor"),
+        ("min_svn = 1", "tcb_floor = { Milan = { fmc = 1 } }", "fmc"),
+        ("min_svn = 1", "allow_migration = 1", "allow_migration"),
         ('kinds = ["sgx"]', 'kinds = "sgx"', "kinds"),
         ('kinds = ["sgx"]', 'kinds = ["sgx", "tdx"]\n#', None),
         ('tcb_statuses = ["UpToDate"]', "", "tcb_statuses"),
@@ -136,7 +144,7 @@ def test_digest_is_over_the_exact_text() -> None:
         ('sgx = ["' + "11" * 32 + '"]', "", "measurements.sgx"),
         ('sgx = ["' + "11" * 32 + '"]', "sgx = []", "measurements.sgx"),
         ("[measurements]", "[other]", "other"),
-        ("tdx = [", "snp = [", "snp"),
+        ("tdx = [", "sev = [", "sev"),
     ],
 )  # fmt: skip
 def test_a_file_that_leaves_something_open_is_no_policy(old: str, new: str, named: str | None) -> None:
@@ -294,12 +302,41 @@ def test_what_concerns_only_the_client_does_not_differ() -> None:
     assert own.differences(other) == ()
 
 
+SNP_TEXT = """\
+version = 1
+kinds = ["snp"]
+measurements = { snp = ["%s"] }
+tcb_floor = { Turin = { fmc = 1, snp = 4 }, Milan = { snp = 24 } }
+""" % ("33" * 48)
+
+
+def test_a_policy_for_snp_guests_is_read_and_strict() -> None:
+    policy = Policy.parse(SNP_TEXT)
+    assert policy.tcb_floor == {"Turin": {"fmc": 1, "snp": 4}, "Milan": {"snp": 24}}
+    assert (policy.max_vmpl, policy.allow_migration, policy.require_revocation) == (0, False, True)
+
+
+def test_a_policy_for_snp_guests_needs_a_floor() -> None:
+    """AMD publishes no status of its firmware: without a floor any version would do."""
+    without = SNP_TEXT.replace("tcb_floor", "# tcb_floor")
+    with pytest.raises(ConfigError, match="tcb_floor names no product"):
+        Policy.parse(without)
+
+
 # Writing
 
 hexes = {
     SGX: st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
     TDX: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
+    EvidenceKind.SNP: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
+    EvidenceKind.NITRO: st.from_regex(r"[0-9a-f]{96}:[0-9a-f]{96}:[0-9a-f]{96}", fullmatch=True),
 }
+versions = st.integers(1, 255)
+floors = st.dictionaries(
+    st.sampled_from(["Milan", "Genoa", "Turin"]),
+    st.dictionaries(st.sampled_from(["bootloader", "tee", "snp", "microcode"]), versions),
+    min_size=1,
+)
 
 
 @settings(deadline=None)  # a loaded machine is slow, not wrong
@@ -312,11 +349,19 @@ hexes = {
     advisories=st.frozensets(st.from_regex(r"[A-Z0-9-]{1,64}", fullmatch=True), max_size=3),
     roots=st.frozensets(hexes[SGX], min_size=1, max_size=2),
     flags=st.tuples(*[st.booleans()] * 4),
-    numbers=st.tuples(st.integers(0, 65535), st.integers(1, 604800)),
+    numbers=st.tuples(st.integers(0, 65535), st.integers(1, 604800), st.integers(0, 3)),
+    floor=floors,
 )
 def test_written_text_reads_back(
-    lists: Any, kinds: Any, statuses: Any, advisories: Any, roots: Any, flags: Any, numbers: Any
+    lists: Any, kinds: Any, statuses: Any, advisories: Any, roots: Any, flags: Any, numbers: Any, floor: Any
 ) -> None:
+    guests = EvidenceKind.SNP in kinds
+    extra: dict[str, Any] = {
+        "tcb_floor": floor,
+        "max_vmpl": numbers[2] if guests else 0,
+        "allow_migration": guests and flags[0],
+        "require_revocation": not guests or flags[1],
+    }
     text = render_policy(
         kinds=kinds,
         measurements=lists,
@@ -331,6 +376,7 @@ def test_written_text_reads_back(
         service="lite" if flags[3] else None,
         min_svn=numbers[0],
         max_evidence_age=numbers[1],
+        **extra,
     )
     policy = Policy.parse(text)
     assert policy == Policy(
@@ -348,6 +394,7 @@ def test_written_text_reads_back(
         service="lite" if flags[3] else None,
         min_svn=numbers[0],
         max_evidence_age=numbers[1],
+        **extra,
     )
     assert policy.to_toml() == text
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mutants import mutants
 from strongroom.attestation import initdata
-from strongroom.attestation.evidence import Evidence, EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy, render_policy
 from strongroom.broker import admin, jwe, messages, teekey
@@ -119,7 +119,7 @@ class Rig:
 
     def policy(self, **changes: Any) -> str:
         members: dict[str, Any] = {
-            "kinds": list(EvidenceKind),
+            "kinds": DCAP_KINDS,
             "measurements": {kind: [value.hex()] for kind, value in MEASUREMENTS.items()},
             "allow_simulated": True,
             "simulated_roots": [self.simulator.root_sha256],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.attestation.evidence import COLLATERAL_NAMES, EvidenceKind
+from strongroom.attestation.evidence import DCAP_COLLATERAL, DCAP_KINDS, EvidenceKind
 from strongroom_simulator.collateral import BACKDATE, VALIDITY, make_collateral
 from strongroom_simulator.pki import Pki
 from strongroom_simulator.quotes import QuotingEnclave, enclave_report, td_report
@@ -17,7 +17,7 @@ from strongroom_simulator.quotes import QuotingEnclave, enclave_report, td_repor
 Verify = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(params=list(EvidenceKind), scope="module")
+@pytest.fixture(params=DCAP_KINDS, scope="module")
 def kind(request: pytest.FixtureRequest) -> EvidenceKind:
     return EvidenceKind(request.param)
 
@@ -31,7 +31,7 @@ def quote(pki: Pki, kind: EvidenceKind) -> bytes:
 
 def test_has_the_parts_of_version_3(pki: Pki, kind: EvidenceKind, now: int) -> None:
     collateral = make_collateral(pki, kind, now)
-    assert collateral.keys() == COLLATERAL_NAMES
+    assert collateral.keys() == DCAP_COLLATERAL
     assert json.loads(collateral["tcb_info"])["id"] == kind.upper()
 
 
@@ -90,6 +90,6 @@ def test_every_signed_part_is_checked(
 def test_the_other_kinds_collateral_is_refused(
     pki: Pki, kind: EvidenceKind, quote: bytes, verify: Verify, now: int
 ) -> None:
-    (other,) = set(EvidenceKind) - {kind}
+    (other,) = set(DCAP_KINDS) - {kind}
     with pytest.raises(ValueError, match=r"."):
         verify(quote, make_collateral(pki, other, now))

@@ -11,7 +11,7 @@ from typing import Any
 import dcap_qvl
 import pytest
 
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
 from strongroom_simulator import quotes
 from strongroom_simulator.collateral import make_collateral
 from strongroom_simulator.errors import SimulatorError
@@ -71,7 +71,7 @@ def test_the_formats_are_the_real_ones(pki: Pki, kind: EvidenceKind, version: in
     assert parsed.ca() == "platform"
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_two_platforms_do_not_verify_each_other(
     pki: Pki, verify: Verify, now: int, kind: EvidenceKind
 ) -> None:
@@ -83,7 +83,7 @@ def test_two_platforms_do_not_verify_each_other(
     assert verify(quote(other, kind), make_collateral(other, kind, now), by=other)
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_intels_root_refuses_it(pki: Pki, now: int, kind: EvidenceKind) -> None:
     collateral = dcap_qvl.QuoteCollateralV3.from_json(json.dumps(make_collateral(pki, kind, now)))
     with pytest.raises(ValueError, match="Verification failed"):
@@ -92,7 +92,7 @@ def test_intels_root_refuses_it(pki: Pki, now: int, kind: EvidenceKind) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_every_flipped_bit_of_header_and_report_is_refused(
     pki: Pki, verify: Verify, now: int, kind: EvidenceKind
 ) -> None:
@@ -106,7 +106,7 @@ def test_every_flipped_bit_of_header_and_report_is_refused(
             verify(bytes(bad), collateral)
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_debug_is_refused(pki: Pki, verify: Verify, now: int, kind: EvidenceKind) -> None:
     if kind is SGX:
         body = enclave_report(b"E" * 32, DIGEST, REPORT_DATA, flags=0x85 | quotes.SGX_DEBUG)
@@ -116,7 +116,7 @@ def test_debug_is_refused(pki: Pki, verify: Verify, now: int, kind: EvidenceKind
         verify(quote(pki, kind, body), make_collateral(pki, kind, now))
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_an_old_quoting_enclave_is_out_of_date(
     pki: Pki, verify: Verify, now: int, kind: EvidenceKind
 ) -> None:

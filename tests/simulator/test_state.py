@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.attestation.claims import Anchor, Claims
-from strongroom.attestation.evidence import Evidence, EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.verify import TrustRoots, verify_evidence
 from strongroom.errors import EvidenceError
 from strongroom_simulator.collateral import VALIDITY
@@ -60,7 +60,7 @@ def claims(state: SimulatorState, evidence: Evidence, now: int = NOW) -> Claims:
     return verify_evidence(evidence, TrustRoots(simulated=frozenset({state.root_sha256})), now)
 
 
-@pytest.mark.parametrize("kind", EvidenceKind)
+@pytest.mark.parametrize("kind", DCAP_KINDS)
 def test_makes_evidence_that_the_production_verifier_accepts(
     folder: Path, clock: Clock, kind: EvidenceKind
 ) -> None:

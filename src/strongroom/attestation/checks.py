@@ -19,13 +19,17 @@ from strongroom.attestation.errors import (
     POLICY_INIT_DATA,
     POLICY_KIND,
     POLICY_MEASUREMENT,
+    POLICY_MIGRATION,
+    POLICY_PRIVILEGE,
     POLICY_REPORT_DATA,
+    POLICY_REVOCATION,
     POLICY_SIMULATED,
     POLICY_SIMULATED_ROOT,
     POLICY_SVN,
+    POLICY_TCB_FLOOR,
     POLICY_TCB_STATUS,
 )
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
 from strongroom.errors import PolicyRefused
 
 
@@ -125,12 +129,94 @@ class TcbStatusIs:
 
     def verify(self, claims: Claims) -> None:
         """Raises `policy-tcb-status`."""
+        if claims.kind not in DCAP_KINDS:
+            return  # their vendors publish none
         if claims.tcb_status not in self.statuses:
             raise PolicyRefused(POLICY_TCB_STATUS, found=claims.tcb_status, expected=_listed(self.statuses))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Statuses that only `other` accepts."""
         return [f"TCB status {status}" for status in sorted(other.statuses - self.statuses)]
+
+
+@dataclass(frozen=True, slots=True)
+class TcbAtLeast:
+    """The versions of an SNP platform's firmware are not below the floor of its product.
+
+    A product that has no floor is refused. A part that a floor does not name may have any version.
+    """
+
+    floors: Mapping[str, Mapping[str, int]]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-tcb-floor`."""
+        if claims.kind is not EvidenceKind.SNP:
+            return
+        if claims.product not in self.floors:
+            raise PolicyRefused(POLICY_TCB_FLOOR, found=claims.product, expected=_listed(self.floors))
+        for part, least in self.floors[claims.product].items():
+            found = claims.tcb.get(part, -1)
+            if found < least:
+                raise PolicyRefused(POLICY_TCB_FLOOR, part, found=found, expected=f"at least {least}")
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Products and versions that only `other` accepts."""
+        for product in sorted(other.floors):
+            if product not in self.floors:
+                yield f"product {product}"
+                continue
+            for part, least in self.floors[product].items():
+                lower = other.floors[product].get(part, 0)
+                if lower < least:
+                    yield f"{product} {part} from {lower}"
+
+
+@dataclass(frozen=True, slots=True)
+class PrivilegeAtMost:
+    """An SNP report was asked for at a privilege level that is accepted; 0 is the highest."""
+
+    level: int
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-privilege`."""
+        if claims.privilege > self.level:
+            raise PolicyRefused(POLICY_PRIVILEGE, found=claims.privilege, expected=f"at most {self.level}")
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """The levels that only `other` accepts."""
+        return [f"VMPL up to {other.level}"] if other.level > self.level else []
+
+
+@dataclass(frozen=True, slots=True)
+class NotMigratable:
+    """No migration agent may move the guest's memory, unless the policy allows it."""
+
+    allow: bool
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-migration`."""
+        if claims.migratable and not self.allow:
+            raise PolicyRefused(POLICY_MIGRATION)
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Guests with a migration agent, if only `other` allows them."""
+        return ["guests with a migration agent"] if other.allow and not self.allow else []
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationChecked:
+    """A revocation list was at hand, if the policy asks for one."""
+
+    required: bool
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-revocation`."""
+        if self.required and not claims.revocation_checked:
+            raise PolicyRefused(POLICY_REVOCATION)
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Evidence without a revocation list, if only `other` accepts it."""
+        return ["evidence without a revocation list"] if self.required and not other.required else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from strongroom.attestation.evidence import EvidenceKind
@@ -15,6 +16,8 @@ class Anchor(StrEnum):
     """
 
     INTEL = "intel"
+    AMD = "amd"
+    AWS = "aws"
     SIMULATED = "simulated"
 
 
@@ -28,18 +31,28 @@ class Claims:
         root_sha256: SHA-256 of the DER of the root certificate, lower-case hex.
         measurement: Lower-case hex. SGX: MRENCLAVE (32 bytes). TDX: MRTD (48 bytes); where a run-time
             register is not zero, followed by `:RTMR0:RTMR1:RTMR2:RTMR3`, so that a policy which lists a bare
-            MRTD never admits a guest of which it knows the firmware only.
-        signer: Lower-case hex. SGX: MRSIGNER. TDX: MROWNER.
-        report_data: The 64 bytes that the attested code chose.
-        init_data_digest: SHA-384 of the init-data, from CONFIGID (SGX with KSS) or MRCONFIGID (TDX); zeros if
-            there is none.
-        tcb_status: The vendor's word on the platform, for example `UpToDate`.
+            MRTD never admits a guest of which it knows the firmware only. SNP: the launch digest (48 bytes).
+            Nitro: PCR0, PCR1 and PCR2 (48 bytes each), joined by `:`.
+        signer: Lower-case hex. SGX: MRSIGNER. TDX: MROWNER. SNP: the digest of the ID key. Nitro: PCR8, zeros
+            for an image that was not signed.
+        report_data: What the attested code chose: 64 bytes; for Nitro `user_data`, at most 512 bytes.
+        init_data_digest: SHA-384 of the init-data; zeros if there is none. SGX with KSS: from CONFIGID. TDX:
+            from MRCONFIGID. SNP: of the init-data that comes along and whose SHA-256 is HOST_DATA. Nitro has
+            no place for it.
+        tcb_status: The vendor's word on the platform, for example `UpToDate`; empty for SNP and Nitro, whose
+            vendors publish none.
         advisories: Security advisories that apply, as the vendor names them.
         debug: Whether the host can read the enclave.
         product_id: ISVPRODID (SGX); 0 for TDX, which has none.
         svn: ISVSVN (SGX); 0 for TDX, which has none.
         expires: Unix time at which the collateral ceases to be usable.
-        fmspc: Lower-case hex of the platform family.
+        fmspc: Lower-case hex of Intel's platform family; empty for others.
+        product: SNP: `Milan`, `Genoa` or `Turin`; empty for others.
+        tcb: SNP: security versions of the firmware's parts by name; empty for others.
+        privilege: SNP: the VMPL at which the report was asked for, 0 is the highest; 0 for others.
+        migratable: SNP: whether a migration agent may move the guest's memory; false for others.
+        revocation_checked: Whether a revocation list was at hand. Always so for SGX and TDX; Nitro's
+            certificates live for hours instead.
     """
 
     kind: EvidenceKind
@@ -55,7 +68,12 @@ class Claims:
     product_id: int
     svn: int
     expires: int
-    fmspc: str
+    fmspc: str = ""
+    product: str = ""
+    tcb: Mapping[str, int] = field(default_factory=dict)
+    privilege: int = 0
+    migratable: bool = False
+    revocation_checked: bool = True
 
     @property
     def simulated(self) -> bool:

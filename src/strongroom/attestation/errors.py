@@ -70,6 +70,37 @@ EVIDENCE_TCB_UNKNOWN = _refusal(
     "No security level of the vendor matches the platform",
     "The platform is older than every level that its vendor supports. Update its firmware.",
 )
+EVIDENCE_FORMAT = _malformed("evidence-format", "The evidence is of a format or version that is not known")
+EVIDENCE_ALGORITHM = _refusal(
+    "evidence-algorithm", "The evidence uses an algorithm that is not accepted", _REPORT_SERVICE
+)
+EVIDENCE_CERTIFICATE = _malformed("evidence-certificate", "A certificate of the evidence is not well-formed")
+EVIDENCE_CHAIN = _refusal(
+    "evidence-chain", "A certificate of the evidence was not issued by the next one", _REPORT_SERVICE
+)
+EVIDENCE_SIGNATURE = _refusal(
+    "evidence-signature", "The signature over the evidence does not hold", _REPORT_SERVICE
+)
+EVIDENCE_KEY = _refusal(
+    "evidence-key", "The key that signed the evidence is not of the kind that may sign it", _REPORT_SERVICE
+)
+EVIDENCE_PLATFORM = _refusal(
+    "evidence-platform", "The evidence is of another chip or product than its certificates", _REPORT_SERVICE
+)
+EVIDENCE_TCB_MISMATCH = _refusal(
+    "evidence-tcb-mismatch",
+    "The evidence reports other firmware versions than its certificate",
+    "Let the attester fetch the certificate for the firmware that runs now.",
+)
+EVIDENCE_CRL = _refusal(
+    "evidence-crl",
+    "The certificate revocation list does not hold",
+    "Let the attester fetch the vendor's present revocation list.",
+)
+EVIDENCE_NONCE = _refusal("evidence-nonce", "The evidence is for another nonce", _REPORT_SERVICE)
+EVIDENCE_BINDING = _refusal(
+    "evidence-binding", "The parts of the evidence do not belong together", _REPORT_SERVICE
+)
 EVIDENCE_INIT_DATA = _refusal(
     "evidence-init-data",
     "The init-data is not the one that the evidence carries",
@@ -128,6 +159,26 @@ POLICY_SVN = _refusal(
     "policy-svn",
     "The security version is below the policy's minimum",
     "Update the enclave to a newer release.",
+)
+POLICY_TCB_FLOOR = _refusal(
+    "policy-tcb-floor",
+    "The firmware of the platform is older than the policy accepts",
+    "Let the operator update the firmware. AMD's security bulletins say which versions mend what.",
+)
+POLICY_PRIVILEGE = _refusal(
+    "policy-privilege",
+    "The evidence was asked for at a lower privilege level of the guest than the policy accepts",
+    _EDIT_POLICY,
+)
+POLICY_MIGRATION = _refusal(
+    "policy-migration",
+    "A migration agent may move the guest's memory and the policy does not allow that",
+    "Start the guest with a policy that forbids a migration agent.",
+)
+POLICY_REVOCATION = _refusal(
+    "policy-revocation",
+    "The evidence comes without a revocation list",
+    "Let the attester add the vendor's list; or set require_revocation = false if you accept the risk.",
 )
 POLICY_EXPIRED = _refusal(
     "policy-expired", "The collateral behind the claims has expired", "Fetch the evidence again."

@@ -24,7 +24,7 @@ MAX_INIT_DATA: Final = 64 * 1024
 MAX_DOCUMENT: Final = 1024 * 1024
 """Largest JSON form in bytes; the three parts at their limits fit."""
 
-COLLATERAL_NAMES: Final = frozenset(
+DCAP_COLLATERAL: Final = frozenset(
     {
         "pck_crl_issuer_chain",
         "root_ca_crl",
@@ -39,7 +39,8 @@ COLLATERAL_NAMES: Final = frozenset(
 )
 """The parts of Intel's collateral, version 3: PEM chains, JSON texts as signed, the rest lower-case hex."""
 
-OPTIONAL_COLLATERAL_NAMES: Final = frozenset({"pck_certificate_chain"})
+SNP_COLLATERAL: Final = frozenset({"vek", "chain"})
+"""AMD's: the VCEK or VLEK certificate, and ASK (or ASVK) and ARK, in PEM."""
 
 
 class EvidenceKind(StrEnum):
@@ -47,6 +48,19 @@ class EvidenceKind(StrEnum):
 
     SGX = "sgx"
     TDX = "tdx"
+    SNP = "snp"
+    NITRO = "nitro"
+
+
+DCAP_KINDS: Final = (EvidenceKind.SGX, EvidenceKind.TDX)
+"""Kinds whose evidence is a quote of Intel's DCAP."""
+
+_COLLATERAL: Final = {
+    EvidenceKind.SGX: (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"})),
+    EvidenceKind.TDX: (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"})),
+    EvidenceKind.SNP: (SNP_COLLATERAL, frozenset({"crl"})),
+}
+"""By kind, the names that collateral must have and those that it may have. A Nitro document needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Evidence:
 
     Attributes:
         kind: Kind of TEE.
-        quote: The signed quote, at most 64 KiB.
+        quote: What the hardware signed, at most 64 KiB: an SGX or TDX quote, an SNP report, a Nitro document.
         collateral: The vendor's statements that verification needs, by name; together at most 512 KiB.
         init_data: What the TEE was started with, at most 64 KiB; the quote carries its digest.
 
@@ -73,7 +87,7 @@ class Evidence:
         if self.init_data is not None:
             _bound("init-data", len(self.init_data), MAX_INIT_DATA)
         if self.collateral is not None:
-            _check_collateral(self.collateral)
+            _check_collateral(self.kind, self.collateral)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form as an object."""
@@ -144,11 +158,18 @@ def _bytes(what: str, value: object, limit: int) -> bytes:
         raise EvidenceError(EVIDENCE_MALFORMED, f"{what}: {error.kind.title}") from None
 
 
-def _check_collateral(value: object) -> None:
+def _check_collateral(kind: EvidenceKind, value: object) -> None:
     if not isinstance(value, Mapping):
         raise EvidenceError(EVIDENCE_MALFORMED, "collateral is not a JSON object")
-    if not COLLATERAL_NAMES <= value.keys() <= COLLATERAL_NAMES | OPTIONAL_COLLATERAL_NAMES:
-        raise EvidenceError(EVIDENCE_MALFORMED, "collateral has not the members of Intel's version 3")
+    if kind not in _COLLATERAL:
+        raise EvidenceError(EVIDENCE_MALFORMED, f"evidence of kind {kind} has no collateral")
+    needed, optional = _COLLATERAL[kind]
+    if not needed <= value.keys() <= needed | optional:
+        raise EvidenceError(
+            EVIDENCE_MALFORMED,
+            f"members of the collateral of kind {kind}",
+            expected=", ".join(sorted(needed)),
+        )
     size = 0
     for name, text in value.items():
         if not isinstance(text, str) or not text.isascii():

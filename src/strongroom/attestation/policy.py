@@ -36,7 +36,11 @@ class Policy:
         text: The exact text.
         kinds: Accepted kinds of evidence.
         measurements: Accepted measurements by kind; see `Claims.measurement`.
-        tcb_statuses: Accepted TCB statuses.
+        tcb_statuses: Accepted TCB statuses of SGX and TDX platforms.
+        tcb_floor: Lowest accepted versions of an SNP platform's firmware: by product, by part.
+        max_vmpl: Lowest accepted privilege level of an SNP guest's report; 0 is the highest.
+        allow_migration: Whether SNP guests with a migration agent are accepted.
+        require_revocation: Whether evidence without a revocation list is refused.
         allow_simulated: Whether simulated evidence is accepted. It protects nothing.
         simulated_roots: SHA-256 of accepted simulated roots, lower-case hex.
         allow_debug: Whether debug enclaves are accepted.
@@ -52,7 +56,11 @@ class Policy:
     text: str = field(repr=False, compare=False)
     kinds: frozenset[EvidenceKind]
     measurements: Mapping[EvidenceKind, frozenset[str]]
-    tcb_statuses: frozenset[str]
+    tcb_statuses: frozenset[str] = frozenset({"UpToDate"})
+    tcb_floor: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    max_vmpl: int = 0
+    allow_migration: bool = False
+    require_revocation: bool = True
     allow_simulated: bool = False
     simulated_roots: frozenset[str] = frozenset()
     allow_debug: bool = False
@@ -94,7 +102,7 @@ class Policy:
 
     @property
     def roots(self) -> TrustRoots:
-        """The roots up to which evidence is verified: Intel's, and the simulated ones that are pinned."""
+        """The roots up to which evidence is verified: the vendors', and pinned simulated ones."""
         return TrustRoots(simulated=self.simulated_roots)
 
     def to_toml(self) -> str:
@@ -147,6 +155,10 @@ class Policy:
             ),
             checks.NotDebug(self.allow_debug),
             checks.TcbStatusIs(self.tcb_statuses),
+            checks.TcbAtLeast(self.tcb_floor),
+            checks.PrivilegeAtMost(self.max_vmpl),
+            checks.NotMigratable(self.allow_migration),
+            checks.RevocationChecked(self.require_revocation),
             checks.NoAdvisory(self.rejected_advisories),
             checks.SvnAtLeast(self.min_svn),
         )

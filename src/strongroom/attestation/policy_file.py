@@ -19,6 +19,9 @@ _MAX_ENTRIES: Final = 512
 
 _SgxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _TdxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}((:[0-9a-f]{96}){4})?\Z")]
+_SnpMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}\Z")]
+_NitroMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}(:[0-9a-f]{96}){2}\Z")]
+_Version = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 _Advisory = Annotated[str, msgspec.Meta(pattern=r"\A[A-Z0-9-]{1,64}\Z")]
 _Service = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
@@ -39,17 +42,44 @@ _TcbStatus = Literal[
 class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sgx: Annotated[tuple[_SgxMeasurement, ...], _Few] = ()
     tdx: Annotated[tuple[_TdxMeasurement, ...], _Few] = ()
+    snp: Annotated[tuple[_SnpMeasurement, ...], _Few] = ()
+    nitro: Annotated[tuple[_NitroMeasurement, ...], _Few] = ()
 
     def by_kind(self) -> dict[EvidenceKind, frozenset[str]]:
-        lists = {EvidenceKind.SGX: self.sgx, EvidenceKind.TDX: self.tdx}
+        lists = {kind: getattr(self, kind) for kind in EvidenceKind}
         return {kind: frozenset(listed) for kind, listed in lists.items() if listed}
+
+
+class _Floor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    bootloader: _Version = 0
+    tee: _Version = 0
+    snp: _Version = 0
+    microcode: _Version = 0
+
+
+class _TurinFloor(_Floor, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    fmc: _Version = 0
+
+
+class _TcbFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    Milan: _Floor | None = None
+    Genoa: _Floor | None = None
+    Turin: _TurinFloor | None = None
+
+    def by_product(self) -> dict[str, dict[str, int]]:
+        floors = msgspec.structs.asdict(self)
+        return {name: msgspec.to_builtins(each) for name, each in floors.items() if each is not None}
 
 
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]
-    tcb_statuses: Annotated[tuple[_TcbStatus, ...], _SomeFew]
     measurements: _Measurements
+    tcb_statuses: Annotated[tuple[_TcbStatus, ...], _Few] = ()
+    tcb_floor: _TcbFloor = _TcbFloor()
+    max_vmpl: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    allow_migration: bool = False
+    require_revocation: bool = True
     allow_simulated: bool = False
     simulated_roots: Annotated[tuple[_Digest, ...], _Few] = ()
     allow_debug: bool = False
@@ -74,6 +104,10 @@ def read(text: str) -> dict[str, Any]:
         "kinds": frozenset(file.kinds),
         "measurements": file.measurements.by_kind(),
         "tcb_statuses": frozenset(file.tcb_statuses),
+        "tcb_floor": file.tcb_floor.by_product(),
+        "max_vmpl": file.max_vmpl,
+        "allow_migration": file.allow_migration,
+        "require_revocation": file.require_revocation,
         "allow_simulated": file.allow_simulated,
         "simulated_roots": frozenset(root.removeprefix("sha256:") for root in file.simulated_roots),
         "allow_debug": file.allow_debug,
@@ -109,6 +143,10 @@ def _check_whole(file: _PolicyFile) -> None:
     for kind in file.kinds:
         if kind not in accepted:
             raise ConfigError(POLICY_INVALID, f"measurements.{kind} is empty, but kinds has {kind}")
+    if not file.tcb_statuses and not {EvidenceKind.SGX, EvidenceKind.TDX}.isdisjoint(file.kinds):
+        raise ConfigError(POLICY_INVALID, "tcb_statuses is empty, but kinds has sgx or tdx")
+    if EvidenceKind.SNP in file.kinds and not file.tcb_floor.by_product():
+        raise ConfigError(POLICY_INVALID, "kinds has snp, but tcb_floor names no product")
     if file.allow_simulated and not file.simulated_roots:
         raise ConfigError(POLICY_INVALID, "allow_simulated = true needs simulated_roots")
     if file.broker_key is not None:

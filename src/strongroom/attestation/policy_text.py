@@ -18,12 +18,18 @@ _SIMULATED: Final = """\
 SIMULATED evidence is accepted. It comes from a test key on an ordinary machine and
 protects nothing: set this to false before you send data that matters."""
 
+_OTHER_MEASUREMENTS: Final = "\nThe launch digest for snp, PCR0:PCR1:PCR2 for nitro."
+
 
 def render_policy(
     *,
     kinds: Collection[EvidenceKind],
     measurements: Mapping[EvidenceKind, Collection[str]],
     tcb_statuses: Collection[str] = ("UpToDate",),
+    tcb_floor: Mapping[str, Mapping[str, int]] | None = None,
+    max_vmpl: int = 0,
+    allow_migration: bool = False,
+    require_revocation: bool = True,
     allow_simulated: bool = False,
     simulated_roots: Collection[str] = (),
     allow_debug: bool = False,
@@ -40,6 +46,7 @@ def render_policy(
     Raises:
         ConfigError: `policy-invalid`: `Policy.parse` would not read it back.
     """
+    guests = EvidenceKind.SNP in kinds
     roots = [f"sha256:{root.removeprefix('sha256:')}" for root in simulated_roots]
     parts = [
         _HEAD + _line("version", 1),
@@ -55,6 +62,21 @@ def render_policy(
             "min_svn",
             min_svn,
             "Lowest security version (ISVSVN) of an SGX enclave. A TD has none: it counts as 0.",
+        ),
+        _key(
+            "max_vmpl",
+            max_vmpl if guests else None,
+            "Lowest privilege level at which an SNP guest may have asked for its report; 0 is the highest.",
+        ),
+        _key(
+            "allow_migration",
+            allow_migration if guests else None,
+            "A migration agent may move an SNP guest's memory to another machine.",
+        ),
+        _key(
+            "require_revocation",
+            require_revocation if guests else None,
+            "AMD's revocation list must come with the evidence of an SNP guest.",
         ),
         _key("allow_debug", allow_debug, "Debug enclaves can be read by their host."),
         _key(
@@ -81,7 +103,8 @@ def render_policy(
         _table(
             "measurements",
             measurements,
-            "The approved code, as `strongroom measure` prints it: MRENCLAVE for sgx, MRTD for tdx.",
+            "The approved code, as `strongroom measure` prints it: MRENCLAVE for sgx, MRTD for tdx."
+            + _OTHER_MEASUREMENTS * bool({EvidenceKind.SNP, EvidenceKind.NITRO}.intersection(kinds)),
         ),
         _table(
             "broker_measurements",
@@ -89,6 +112,7 @@ def render_policy(
             "The approved code of a key broker that runs in a trusted execution environment itself.",
         ),
     ]
+    parts.append(_floors(tcb_floor or {}))
     text = "\n".join(part for part in parts if part)
     policy_file.read(text)
     return text
@@ -101,6 +125,15 @@ def _key(name: str, value: object, comment: str) -> str:
 def _table(name: str, measurements: Mapping[EvidenceKind, Collection[str]], comment: str) -> str:
     lines = "".join(_list(kind, sorted(measurements[kind])) for kind in sorted(measurements))
     return f"{_comment(comment)}[{name}]\n{lines}" if lines else ""
+
+
+def _floors(floors: Mapping[str, Mapping[str, int]]) -> str:
+    tables = []
+    for product in sorted(floors):
+        lines = "".join(_line(part, version) for part, version in sorted(floors[product].items()))
+        tables.append(f"[tcb_floor.{product}]\n{lines}")
+    comment = "Lowest accepted firmware versions of an SNP platform. A product that is not named is refused."
+    return _comment(comment) + "\n".join(tables) if tables else ""
 
 
 def _list(name: str, values: list[str]) -> str:

@@ -9,6 +9,17 @@ INTEL_ROOT_SHA256: Final = "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cb
 """SHA-256 of the DER of "Intel SGX Root CA", for SGX and TDX; its key is compiled into dcap-qvl."""
 
 
+AMD_ROOT_KEYS: Final = {
+    "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9": "Milan",
+    "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831": "Genoa",
+    "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08": "Turin",
+}
+"""SHA-256 of the public keys (SubjectPublicKeyInfo in DER) of AMD's roots (ARK), with their products."""
+
+AWS_ROOT_SHA256: Final = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
+"""SHA-256 of the DER of "aws.nitro-enclaves" G1."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrustRoots:
     """Roots up to which evidence may verify. A root that a service sends along is never trusted by itself.
@@ -16,7 +27,11 @@ class TrustRoots:
     Attributes:
         simulated: SHA-256 of the DER of simulated roots, lower-case hex.
         intel: Whether Intel's root is trusted.
+        amd: Whether AMD's roots are trusted.
+        aws: Whether the root of AWS Nitro Enclaves is trusted.
     """
 
     simulated: frozenset[str] = frozenset()
     intel: bool = True
+    amd: bool = True
+    aws: bool = True

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from strongroom.attestation import sgx, tdx
+import importlib
+from types import ModuleType
+
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.roots import TrustRoots
 
 __all__ = ["TrustRoots", "verify_evidence"]
-
-_VERIFIERS = {EvidenceKind.SGX: sgx.verify, EvidenceKind.TDX: tdx.verify}
 
 
 def verify_evidence(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
@@ -25,4 +25,10 @@ def verify_evidence(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
     Raises:
         EvidenceError: A code `evidence-...` for what did not hold.
     """
-    return _VERIFIERS[evidence.kind](evidence, roots, now)
+    claims: Claims = _verifier(evidence.kind).verify(evidence, roots, now)
+    return claims
+
+
+def _verifier(kind: EvidenceKind) -> ModuleType:
+    """The module of a kind; loaded at its first use, so that nobody pays for kinds that he does not meet."""
+    return importlib.import_module(f"strongroom.attestation.{kind}")

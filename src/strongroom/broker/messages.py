@@ -167,10 +167,10 @@ def parse_auth(data: bytes) -> EvidenceKind:
     form = _read(data, MAX_AUTH, AuthForm)
     if form.version != VERSION:
         raise BrokerError(VERSION_UNSUPPORTED, expected=VERSION)
-    for kind in EvidenceKind:
+    for kind in _PRIMARY:
         if kind == form.tee:
             return kind
-    raise BrokerError(TEE_UNSUPPORTED, expected=", ".join(EvidenceKind))
+    raise BrokerError(TEE_UNSUPPORTED, expected=", ".join(_PRIMARY))
 
 
 def parse_attest(data: bytes, kind: EvidenceKind) -> Attestation:
