@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.config import CONFIG_INVALID, Config
 from strongroom.engines.import_roots import measure_default
@@ -45,10 +45,10 @@ def run(config: Config, name: str = "") -> int:
 
 
 def _kind(tee: str) -> EvidenceKind:
-    try:
-        return EvidenceKind(tee)
-    except ValueError:
-        raise ConfigError(CONFIG_INVALID, "worker.tee", found=tee, expected=", ".join(EvidenceKind)) from None
+    for kind in DCAP_KINDS:
+        if kind == tee:
+            return kind
+    raise ConfigError(CONFIG_INVALID, "worker.tee", found=tee, expected=", ".join(DCAP_KINDS))
 
 
 def init_data_of(config: Config) -> bytes:
