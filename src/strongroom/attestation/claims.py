@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from strongroom.attestation.evidence import EvidenceKind
 
@@ -74,6 +75,31 @@ class Claims:
     privilege: int = 0
     migratable: bool = False
     revocation_checked: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The claims for machines: bytes as lower-case hex."""
+        return {
+            "kind": str(self.kind),
+            "anchor": str(self.anchor),
+            "root_sha256": self.root_sha256,
+            "simulated": self.simulated,
+            "measurement": self.measurement,
+            "signer": self.signer,
+            "report_data": self.report_data.hex(),
+            "init_data_digest": self.init_data_digest.hex(),
+            "tcb_status": self.tcb_status,
+            "tcb": dict(self.tcb),
+            "advisories": list(self.advisories),
+            "debug": self.debug,
+            "product_id": self.product_id,
+            "svn": self.svn,
+            "product": self.product,
+            "fmspc": self.fmspc,
+            "privilege": self.privilege,
+            "migratable": self.migratable,
+            "revocation_checked": self.revocation_checked,
+            "expires": self.expires,
+        }
 
     @property
     def simulated(self) -> bool:

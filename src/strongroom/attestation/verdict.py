@@ -76,7 +76,7 @@ class Verdict:
             simulated=simulated,
             anchors=tuple(sorted({claim.anchor for claim in vouching})),
             measurements=tuple(sorted({claim.measurement for claim in claims})),
-            tcb_statuses=tuple(sorted({claim.tcb_status for claim in claims})),
+            tcb_statuses=tuple(sorted({claim.tcb_status for claim in claims if claim.tcb_status})),
             advisories=tuple(sorted({advisory for claim in claims for advisory in claim.advisories})),
             keyset_digest=keyset.digest(),
             keyset=keyset,

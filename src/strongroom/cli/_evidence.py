@@ -1,0 +1,225 @@
+"""What `strongroom evidence` does."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from strongroom.attestation.evidence import (
+    DCAP_KINDS,
+    MAX_COLLATERAL,
+    MAX_INIT_DATA,
+    MAX_QUOTE,
+    Evidence,
+    EvidenceKind,
+)
+from strongroom.attestation.evidence_file import MAX_FILE, EvidenceFile
+from strongroom.cli._output import emit, say
+from strongroom.cli.errors import FILE_UNREADABLE, OPTION_INVALID
+from strongroom.errors import ConfigError, PolicyRefused
+
+if TYPE_CHECKING:
+    from strongroom.attestation.claims import Claims
+
+_PEM = b"-----BEGIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The files that `pack` puts together."""
+
+    kind: str
+    quote: Path
+    collateral: Path | None
+    vek: Path | None
+    chain: Path | None
+    crl: Path | None
+    init_data: Path | None
+
+
+def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -> None:
+    """Write an evidence file."""
+    evidence = Evidence(
+        EvidenceKind(parts.kind),
+        _read(parts.quote, MAX_QUOTE),
+        _collateral(parts),
+        None if parts.init_data is None else _read(parts.init_data, MAX_INIT_DATA),
+    )
+    packed = EvidenceFile(evidence, _moment(collected, "--collected"))
+    output.write_bytes(packed.to_json_bytes())
+    if json_output:
+        emit({"file": str(output), "kind": parts.kind, "collected": packed.collected})
+    else:
+        say(f"{output}: {parts.kind} evidence, collected {_shown(packed.collected)}. Nothing was verified.")
+
+
+def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -> None:
+    """Verify and appraise an evidence file, and print what was found."""
+    from strongroom.attestation.policy import Policy
+    from strongroom.attestation.verify import verify_evidence
+    from strongroom.client.errors import POLICY_MISSING
+
+    if policy is None:
+        raise PolicyRefused(POLICY_MISSING)
+    demanded = Policy.load(policy)
+    file = EvidenceFile.parse(_read(path, MAX_FILE))
+    now = file.collected if at == "collected" else _moment(at, "--at")
+    claims = verify_evidence(file.evidence, demanded.roots, now)
+    demanded.appraise(claims, now=now)
+    label = "SIMULATED" if claims.simulated else "ATTESTED"
+    source = at if at in {"collected", "now"} else "given"
+    if json_output:
+        emit(
+            {
+                "verdict": label,
+                "at": now,
+                "at_source": source,
+                "collected": file.collected,
+                "policy": demanded.digest,
+                "claims": claims.to_json(),
+            }
+        )
+        return
+    say(
+        f"{label}: {path} passes {policy}" + (", which admits simulated evidence" if claims.simulated else "")
+    )
+    meaning = {
+        "collected": "when the file says that it was collected; nothing is said of today",
+        "now": "now",
+        "given": "as you asked; nothing is said of today",
+    }
+    say(f"  as of         {_shown(now)}, {meaning[source]}")
+    _say_claims(claims)
+
+
+def run_show(path: Path, *, json_output: bool) -> None:
+    """Print what is in an evidence file."""
+    file = EvidenceFile.parse(_read(path, MAX_FILE))
+    evidence = file.evidence
+    parts = sorted(evidence.collateral or ())
+    if json_output:
+        emit(
+            {
+                "kind": str(evidence.kind),
+                "collected": file.collected,
+                "quote_bytes": len(evidence.quote),
+                "collateral": parts,
+                "init_data_bytes": None if evidence.init_data is None else len(evidence.init_data),
+                "verified": False,
+            }
+        )
+        return
+    say(f"{path}: {evidence.kind} evidence, not verified")
+    say(f"  collected     {_shown(file.collected)}, as the file says")
+    say(f"  quote         {len(evidence.quote)} bytes")
+    say(f"  collateral    {', '.join(parts) or 'none'}")
+    say(f"  init-data     {'none' if evidence.init_data is None else f'{len(evidence.init_data)} bytes'}")
+
+
+def _say_claims(claims: Claims) -> None:
+    rows: list[tuple[str, object]] = [
+        ("kind", f"{claims.kind} {claims.product}".strip()),
+        ("anchor", f"{claims.anchor}, root sha256:{claims.root_sha256}"),
+        ("measurement", claims.measurement),
+        ("signer", claims.signer),
+        ("report data", claims.report_data.hex()),
+        ("init-data", f"sha384:{claims.init_data_digest.hex()}"),
+        ("TCB status", claims.tcb_status),
+        ("TCB", ", ".join(f"{part} {version}" for part, version in claims.tcb.items())),
+        ("advisories", ", ".join(claims.advisories)),
+        ("valid until", _shown(claims.expires)),
+    ]
+    for name, value in rows:
+        if value:
+            say(f"  {name:<13} {value}")
+
+
+def _collateral(parts: Parts) -> dict[str, str] | None:
+    """The collateral of a kind; what belongs to another kind is refused, not ignored."""
+    intel = {"--collateral": parts.collateral}
+    amd = {"--vek": parts.vek, "--chain": parts.chain, "--crl": parts.crl}
+    dcap, snp = parts.kind in DCAP_KINDS, parts.kind == EvidenceKind.SNP
+    for option, path in {**({} if dcap else intel), **({} if snp else amd)}.items():
+        if path is not None:
+            raise ConfigError(OPTION_INVALID, f"{option} has no meaning for {parts.kind} evidence")
+    if dcap and parts.collateral is not None:
+        return _json_object(parts.collateral)
+    if not snp or (parts.vek is None and parts.chain is None and parts.crl is None):
+        return None
+    if parts.vek is None or parts.chain is None:
+        raise ConfigError(OPTION_INVALID, "--vek and --chain go together")
+    found = {"vek": _pem(parts.vek), "chain": _pem(parts.chain)}
+    return found if parts.crl is None else {**found, "crl": _der(parts.crl).hex()}
+
+
+def _json_object(path: Path) -> dict[str, str]:
+    try:
+        value: Any = json.loads(_read(path, 2 * MAX_COLLATERAL))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(FILE_UNREADABLE, f"{path} is not JSON") from error
+    if not isinstance(value, dict):
+        raise ConfigError(FILE_UNREADABLE, f"{path} is not a JSON object")
+    return value
+
+
+def _pem(path: Path) -> str:
+    """A file of certificates, in PEM or one in DER, as PEM."""
+    import base64
+
+    data = _read(path, MAX_COLLATERAL)
+    if _PEM in data:
+        return data.decode("ascii", "replace")
+    body = base64.encodebytes(data).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+
+
+def _der(path: Path) -> bytes:
+    """A revocation list in PEM or DER, as DER."""
+    import base64
+
+    data = _read(path, MAX_COLLATERAL)
+    if not data.startswith(_PEM):
+        return data
+    try:
+        return base64.b64decode(b"".join(data.strip().splitlines()[1:-1]), validate=True)
+    except ValueError as error:
+        raise ConfigError(FILE_UNREADABLE, f"{path} is neither DER nor PEM") from error
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """A file of at most `limit` bytes, or one byte more: whoever takes it then refuses it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(FILE_UNREADABLE, f"{path}: {error.strerror}") from None
+
+
+def _moment(text: str, option: str) -> int:
+    """A time that was given on the command line, as Unix seconds."""
+    if text == "now":
+        return int(time.time())
+    try:
+        if text.isdecimal():
+            moment = int(text)
+        else:
+            given = datetime.fromisoformat(text)
+            moment = int(given.timestamp()) if given.tzinfo is not None else -1
+        datetime.fromtimestamp(moment, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = -1
+    if moment < 0:
+        expected = "now, 2025-06-20T00:00:00Z or Unix seconds"
+        raise ConfigError(OPTION_INVALID, option, found=text[:40], expected=expected)
+    return moment
+
+
+def _shown(moment: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):  # a file may name a time that no calendar has
+        return f"Unix time {moment}"

@@ -1,0 +1,93 @@
+"""`strongroom evidence`: evidence files, to be appraised by anyone at any time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strongroom.cli._options import JsonOption
+
+app = typer.Typer(help="Evidence files: pack, verify, show.", no_args_is_help=True)
+
+FileArgument = Annotated[Path, typer.Argument(help="Evidence file of `strongroom evidence pack`.")]
+
+
+class Kind(StrEnum):
+    """Kinds of evidence; the names are those of `strongroom.attestation.evidence`."""
+
+    SGX = "sgx"
+    TDX = "tdx"
+    SNP = "snp"
+    NITRO = "nitro"
+
+
+@app.command(
+    epilog="Example: strongroom evidence pack --kind snp --report r.bin --vek vcek.der --chain milan.pem "
+    "-o e.json"
+)
+def pack(
+    kind: Annotated[Kind, typer.Option("--kind", help="Kind of the TEE.")],
+    quote: Annotated[
+        Path,
+        typer.Option(
+            "--quote", "--report", "--document", help="What the hardware signed, as it came: bytes, not hex."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Evidence file to write.")],
+    collateral: Annotated[
+        Path | None, typer.Option("--collateral", help="sgx, tdx: Intel's collateral (JSON).")
+    ] = None,
+    vek: Annotated[
+        Path | None, typer.Option("--vek", help="snp: certificate of the VCEK or VLEK (DER or PEM).")
+    ] = None,
+    chain: Annotated[
+        Path | None, typer.Option("--chain", help="snp: certificates of ASK or ASVK, and ARK (PEM).")
+    ] = None,
+    crl: Annotated[
+        Path | None, typer.Option("--crl", help="snp: AMD's revocation list (DER or PEM).")
+    ] = None,
+    init_data: Annotated[
+        Path | None, typer.Option("--init-data", help="What the TEE was started with.")
+    ] = None,
+    collected: Annotated[
+        str, typer.Option("--collected", help="When it was collected: `now`, RFC 3339, or Unix seconds.")
+    ] = "now",
+    json_output: JsonOption = False,
+) -> None:
+    """Put evidence, and what its verification needs, into one file. Nothing is verified."""
+    from strongroom.cli._evidence import Parts, run_pack
+
+    parts = Parts(str(kind), quote, collateral, vek, chain, crl, init_data)
+    run_pack(parts, output, collected=collected, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom evidence verify e.json --at collected --policy policy.toml")
+def verify(
+    file: FileArgument,
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at",
+            help="Time of the appraisal: `now`; `collected`, as the file says; RFC 3339; or Unix seconds.",
+        ),
+    ] = "now",
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="What it must satisfy (TOML). Without it: exit 3.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Verify evidence up to its vendor's root and appraise it under a policy. Exit 3 if refused."""
+    from strongroom.cli._evidence import run_verify
+
+    run_verify(file, at=at, policy=policy, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom evidence show e.json")
+def show(file: FileArgument, json_output: JsonOption = False) -> None:
+    """Show what is in an evidence file. Nothing is verified."""
+    from strongroom.cli._evidence import run_show
+
+    run_show(file, json_output=json_output)
