@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -74,12 +74,21 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The key broker: where it listens, where it is reached, and the key that signs for it."""
+    """The key broker: where it listens, where it is reached, and the key that signs for it.
+
+    Attributes:
+        url: Where workers reach it.
+        key: Its signing key, `ed25519:...`.
+        listen: `host:port`.
+        store: Folder of the key store; empty for the one in the state folder.
+        profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
+    """
 
     url: str
     key: str
     listen: str = "127.0.0.1:8471"
     store: str = ""
+    profile: Literal["production", "trial"] = "production"
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -136,6 +136,12 @@ def test_simulated_evidence_under_a_policy_for_hardware(rig, refused) -> None:
         Case(rig).appraised()
 
 
+def test_in_production_no_policys_permission_of_simulated_evidence_counts(case: Case, refused) -> None:
+    case.decision = ReleaseDecision(case.decision.kind, NONCE, case.rig.broker_key.text, production=True)
+    with refused("evidence-untrusted-root"):
+        case.appraised()
+
+
 @pytest.mark.parametrize(("kind", "other"), [("sgx", "tdx"), ("tdx", "sgx")])
 def test_a_quote_of_another_kind_than_announced(rig, refused, kind: str, other: str) -> None:
     case = Case(rig, EvidenceKind(kind))

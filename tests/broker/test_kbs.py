@@ -599,3 +599,31 @@ def test_a_broker_reads_its_bounds(rig) -> None:
     given = broker.auth(messages.auth_body("sgx"))
     assert given.expires == int(rig.clock()) + 10
     assert Resource.parse(KEY).path == KEY
+
+
+REAL_ONLY: dict[str, Any] = {"allow_simulated": False, "simulated_roots": []}
+
+
+def test_in_production_a_service_that_allows_simulated_evidence_is_refused(rig, refused) -> None:
+    with refused("simulated-anchor"):
+        KeyBroker(rig.store, now=rig.clock, production=True)
+    rig.change_service(rig.policy(**REAL_ONLY))
+    KeyBroker(rig.store, now=rig.clock, production=True)
+
+
+def test_in_production_a_model_that_allows_simulated_evidence_is_refused(rig, refused) -> None:
+    rig.change_service(rig.policy(**REAL_ONLY))
+    rig.register_model(policy_text=rig.policy())
+    with refused("simulated-anchor"):
+        KeyBroker(rig.store, now=rig.clock, production=True)
+    rig.register_model(policy_text=rig.policy(**REAL_ONLY))
+    KeyBroker(rig.store, now=rig.clock, production=True)
+
+
+def test_in_production_a_service_that_is_changed_later_gets_nothing_either(rig, refused) -> None:
+    text = rig.policy_text
+    rig.change_service(rig.policy(**REAL_ONLY))
+    rig.broker = KeyBroker(rig.store, now=rig.clock, production=True)
+    rig.change_service(text)
+    with refused("evidence-untrusted-root"):
+        rig.attester().attest()

@@ -30,6 +30,7 @@ url = "http://{listen}"
 key = "ed25519:AAAA"
 listen = "{listen}"
 store = "{store}"
+profile = "{profile}"
 """
 
 
@@ -65,10 +66,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         *,
         wait: bool = True,
         home: Path | None = None,
+        profile: str = "trial",
     ) -> Server:
         port = port or free_port()
         config = tmp_path / f"strongroom-{port}.toml"
-        config.write_text(CONFIG.format(listen=f"{host}:{port}", store=store))
+        config.write_text(CONFIG.format(listen=f"{host}:{port}", store=store, profile=profile))
         environment = {"STRONGROOM_HOME": str(home or tmp_path / "home")}
         server = Server.start("broker", config, host, port, env=environment)
         running.append(server)
@@ -101,6 +103,14 @@ def test_a_worker_attests_and_gets_its_keys(rig, start: Start) -> None:
     events = [entry["event"] for entry in admin.log_entries(rig.store)]
     assert events[-3:] == ["attested", "released", "released"]
     assert rig.identity not in server.log.read_text()
+
+
+def test_in_production_it_does_not_start_with_a_policy_for_simulated_evidence(rig, start: Start) -> None:
+    server = start(rig.folder, wait=False, profile="production")
+    assert server.wait() == 2
+    log = server.log.read_text()
+    assert "service pictures" in log
+    assert log.endswith("  code:     simulated-anchor\n")
 
 
 def test_what_the_command_line_changes_holds_at_once(rig, start: Start) -> None:

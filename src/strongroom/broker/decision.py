@@ -16,6 +16,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum, auto
 
 from strongroom.attestation import initdata
@@ -70,16 +71,20 @@ class ReleaseDecision:
     10. a model is registered, belongs to the service, and stands in the init-data;
     11. the model's own policy, if it has one, accepts the claims too and is not of another service.
 
+    In the production profile no policy's permission of simulated evidence counts.
+
     A refused attestation is final. Using the methods out of order is a `RuntimeError`.
 
     Args:
         kind: The kind of evidence that the attester announced.
         nonce: The challenge that it was given.
         broker_key: This broker's signing key, `ed25519:...`.
+        production: Whether the broker is in the production profile.
     """
 
-    def __init__(self, kind: EvidenceKind, nonce: str, broker_key: str) -> None:
+    def __init__(self, kind: EvidenceKind, nonce: str, broker_key: str, *, production: bool = False) -> None:
         self.kind = kind
+        self._production = production
         self._nonce = nonce
         self._broker_key = broker_key
         self._stage = _Stage.CHALLENGED
@@ -217,6 +222,8 @@ class ReleaseDecision:
         policy = Policy.parse(service.policy)
         if policy.digest != self._init_data.release_policy:
             raise BrokerError(INIT_DATA_POLICY, found=self._init_data.release_policy, expected=policy.digest)
+        if self._production:
+            return replace(policy, allow_simulated=False, simulated_roots=frozenset())
         return policy
 
     def _appraised(self) -> tuple[Claims, InitData]:

@@ -121,6 +121,13 @@ TEE_UNSUPPORTED: Final = define(
     exit_code=EXIT_REFUSED,
     remedy='Announce "sgx" or "tdx".',
 )
+SIMULATED_ANCHOR: Final = define(
+    "simulated-anchor",
+    "A policy in the store allows simulated evidence, and the broker is in the production profile",
+    status=500,
+    exit_code=EXIT_USAGE,
+    remedy='Register it with a policy for real evidence; or, for a trial only, set profile = "trial".',
+)
 TEE_KEY_UNSUPPORTED: Final = define(
     "tee-key-unsupported",
     "The one-time key of the attester is not usable",

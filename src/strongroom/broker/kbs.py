@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
+from strongroom.attestation.policy import Policy
 from strongroom.broker import epochs, jwe, log, messages, registry, teekey
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
@@ -23,6 +24,7 @@ from strongroom.broker.errors import (
     RESOURCE_UNKNOWN,
     SESSION_EXPIRED,
     SESSION_SPENT,
+    SIMULATED_ANCHOR,
     TOKEN_INVALID,
     TOKEN_MISSING,
 )
@@ -68,9 +70,11 @@ class KeyBroker:
         session_seconds: Life of a session.
         token_seconds: Life of an attestation token.
         max_sessions: Most sessions at a time.
+        production: Release nothing on simulated evidence, whatever a policy says.
 
     Raises:
-        BrokerError: A code of the store.
+        BrokerError: A code of the store; in production `simulated-anchor`, if a policy in it allows simulated
+            evidence.
     """
 
     def __init__(
@@ -82,7 +86,10 @@ class KeyBroker:
         session_seconds: int = DEFAULT_SECONDS,
         token_seconds: int = TOKEN_SECONDS,
         max_sessions: int = DEFAULT_LIMIT,
+        production: bool = False,
     ) -> None:
+        if production:
+            _refuse_simulated(store)
         self._store = store
         self._now = now
         self._rng = rng
@@ -93,6 +100,7 @@ class KeyBroker:
             rng=rng,
             limit=max_sessions,
             seconds=session_seconds,
+            production=production,
         )
         self._refusals = RefusalCounter(store, now)
 
@@ -324,3 +332,13 @@ def _facts(decision: ReleaseDecision) -> dict[str, log.Fact]:
         facts["tcb_status"] = decision.claims.tcb_status
         facts["init_data"] = decision.claims.init_data_digest.hex()
     return facts
+
+
+def _refuse_simulated(store: Store) -> None:
+    """Refuse a store in which any policy allows simulated evidence."""
+    with store.read() as db:
+        policies = [(f"service {each.name}", each.policy) for each in registry.services(db)]
+        policies += [(each.resource, each.policy) for each in registry.models(db) if each.policy is not None]
+    for what, text in policies:
+        if Policy.parse(text).allow_simulated:
+            raise BrokerError(SIMULATED_ANCHOR, what)

@@ -87,6 +87,7 @@ class Sessions:
         rng: Source of identifiers and nonces.
         limit: Most sessions at a time.
         seconds: Life of a session.
+        production: Whether the broker is in the production profile.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class Sessions:
         rng: Callable[[int], bytes] = os.urandom,
         limit: int = DEFAULT_LIMIT,
         seconds: int = DEFAULT_SECONDS,
+        production: bool = False,
     ) -> None:
         self._broker_key = broker_key
+        self._production = production
         self._now = now
         self._rng = rng
         self._limit = limit
@@ -124,7 +127,7 @@ class Sessions:
         identifier = self._rng(_ID_BYTES).hex()
         nonce = b64.encode_std(self._rng(NONCE_BYTES))
         now = self._now()
-        decision = ReleaseDecision(kind, nonce, self._broker_key)
+        decision = ReleaseDecision(kind, nonce, self._broker_key, production=self._production)
         session = Session(digest_of(identifier), nonce, now + self._seconds, decision)
         with self._lock:
             self._drop_expired(now)

@@ -183,6 +183,7 @@ def prepare(options: LocalOptions, measurement: Measurement) -> LocalService:
             key=broker_key,
             listen=f"127.0.0.1:{options.broker_port}",
             store=str(options.home / "broker"),
+            profile="trial",
         ),
         worker=WorkerConfig(
             tee=options.tee,
