@@ -14,6 +14,7 @@ from strongroom.attestation.evidence import (
     DCAP_COLLATERAL,
     MAX_COLLATERAL,
     MAX_DOCUMENT,
+    MAX_EVENT_LOG,
     MAX_INIT_DATA,
     MAX_QUOTE,
     SNP_COLLATERAL,
@@ -158,6 +159,20 @@ def test_mutants_raise_our_errors_only(
     assert result.codes.total() > 10_000
     assert len(result.accepted) > 100
     assert all(evidence.to_json() == json.loads(data) for data, evidence in result.accepted)
+
+
+def test_a_tdx_guest_may_show_its_event_log() -> None:
+    evidence = Evidence(EvidenceKind.TDX, b"q", event_log=b"log")
+    assert Evidence.parse(evidence.to_json_bytes()) == evidence
+    assert "event_log" not in Evidence(EvidenceKind.TDX, b"q").to_json()
+    for kind in set(EvidenceKind) - {EvidenceKind.TDX}:
+        with pytest.raises(EvidenceError, match="has no event log"):
+            Evidence(kind, b"q", event_log=b"log")
+    with pytest.raises(EvidenceError, match="evidence-too-large"):
+        Evidence(EvidenceKind.TDX, b"q", event_log=bytes(MAX_EVENT_LOG + 1))
+    for value in (None, 5, "=", "é"):
+        with pytest.raises(EvidenceError, match="evidence-malformed"):
+            Evidence.from_json({**evidence.to_json(), "event_log": value})
 
 
 @pytest.mark.parametrize(

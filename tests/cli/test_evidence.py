@@ -89,6 +89,7 @@ def test_what_is_packed_is_shown(bench: Bench, packed: Path, cli: Any) -> None:
         "quote_bytes": 1184,
         "collateral": ["chain", "vek"],
         "init_data_bytes": None,
+        "events": None,
         "verified": False,
     }
 
@@ -283,3 +284,33 @@ def test_a_quote_that_is_too_large_is_refused(bench: Bench, cli: Any) -> None:
     (bench.folder / "r.bin").write_bytes(bytes(70_000))
     result = cli("evidence", "pack", *bench.options(), "-o", bench.folder / "e.json", "--json")
     assert result.error["code"] == "evidence-too-large"
+
+
+def test_a_real_event_log_is_packed_shown_and_checked(testdata: Path, tmp_path: Path, cli: Any) -> None:
+    vector = json.loads((testdata / "vectors/evidence/TDX_v4_00806F050000_ebe41a4a.json").read_text())
+    (tmp_path / "q.bin").write_bytes(bytes.fromhex(vector["quote"]))
+    (tmp_path / "c.json").write_text(json.dumps(vector["collateral"]))
+    log, path, policy = (
+        testdata / "vectors/tdx-eventlog/ccel_data.dat",
+        tmp_path / "e.json",
+        tmp_path / "p.toml",
+    )
+    options = ["--kind", "tdx", "--quote", tmp_path / "q.bin", "--collateral", tmp_path / "c.json"]
+    options += ["--event-log", log, "--collected", vector["now"], "-o", path]
+    assert cli("evidence", "pack", *options).code == 0
+    assert cli("evidence", "show", path, "--json").json["events"] == 43
+    assert "    RTMR1  EV_EFI_ACTION" in cli("evidence", "show", path).out
+    policy.write_text(render_policy(kinds=[EvidenceKind.TDX], measurements={EvidenceKind.TDX: ["00" * 48]}))
+    verify = ["evidence", "verify", path, "--at", "collected", "--policy", policy]
+    measured = cli(*verify, "--json").error["found"]
+    policy.write_text(render_policy(kinds=[EvidenceKind.TDX], measurements={EvidenceKind.TDX: [measured]}))
+    assert cli(*verify, "--json").json["event_log"] == "matches"
+    assert "event log     matches the registers of the quote" in cli(*verify).out
+
+
+def test_an_event_log_of_another_kind_is_refused(bench: Bench, testdata: Path, cli: Any) -> None:
+    log = testdata / "vectors/tdx-eventlog/ccel_data.dat"
+    result = cli(
+        "evidence", "pack", *bench.options(), "--event-log", log, "-o", bench.folder / "e.json", "--json"
+    )
+    assert result.error["code"] == "evidence-malformed"

@@ -4,6 +4,8 @@ The JSON form (docs/reference/evidence.md):
 
     {"kind": "sgx", "quote": BASE64URL, "collateral": {NAME: TEXT, ...} | null, "init_data": BASE64URL | null}
 
+and, of a TDX guest that shows what it has measured, `"event_log": BASE64URL`.
+
 A quote's bytes are malleable outside its signed body. Never use a hash of them as an identity or replay key.
 """
 
@@ -21,8 +23,9 @@ from strongroom.errors import CodecError, EvidenceError
 MAX_QUOTE: Final = 64 * 1024
 MAX_COLLATERAL: Final = 512 * 1024
 MAX_INIT_DATA: Final = 64 * 1024
+MAX_EVENT_LOG: Final = 192 * 1024
 MAX_DOCUMENT: Final = 1024 * 1024
-"""Largest JSON form in bytes; the three parts at their limits fit."""
+"""Largest JSON form in bytes; all parts at their limits fit."""
 
 DCAP_COLLATERAL: Final = frozenset(
     {
@@ -72,6 +75,7 @@ class Evidence:
         quote: What the hardware signed, at most 64 KiB: an SGX or TDX quote, an SNP report, a Nitro document.
         collateral: The vendor's statements that verification needs, by name; together at most 512 KiB.
         init_data: What the TEE was started with, at most 64 KiB; the quote carries its digest.
+        event_log: TDX: what the guest has measured (CCEL), at most 192 KiB; the quote's registers bind it.
 
     Raises:
         EvidenceError: `evidence-too-large` or `evidence-malformed`.
@@ -81,21 +85,28 @@ class Evidence:
     quote: bytes
     collateral: Mapping[str, str] | None = None
     init_data: bytes | None = None
+    event_log: bytes | None = None
 
     def __post_init__(self) -> None:
         _bound("quote", len(self.quote), MAX_QUOTE)
         if self.init_data is not None:
             _bound("init-data", len(self.init_data), MAX_INIT_DATA)
+        if self.event_log is not None:
+            _bound("event log", len(self.event_log), MAX_EVENT_LOG)
+            if self.kind is not EvidenceKind.TDX:
+                raise EvidenceError(EVIDENCE_MALFORMED, f"evidence of kind {self.kind} has no event log")
         if self.collateral is not None:
             _check_collateral(self.kind, self.collateral)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form as an object."""
+        log = {} if self.event_log is None else {"event_log": b64.encode_url(self.event_log)}
         return {
             "kind": str(self.kind),
             "quote": b64.encode_url(self.quote),
             "collateral": None if self.collateral is None else dict(self.collateral),
             "init_data": None if self.init_data is None else b64.encode_url(self.init_data),
+            **log,
         }
 
     def to_json_bytes(self) -> bytes:
@@ -111,14 +122,16 @@ class Evidence:
         """
         if not isinstance(value, dict):
             raise EvidenceError(EVIDENCE_MALFORMED, "not a JSON object")
-        if value.keys() != {"kind", "quote", "collateral", "init_data"}:
+        if value.keys() - {"event_log"} != {"kind", "quote", "collateral", "init_data"}:
             raise EvidenceError(EVIDENCE_MALFORMED, "members other than kind, quote, collateral, init_data")
         init_data = value["init_data"]
+        log = _bytes("event log", value["event_log"], MAX_EVENT_LOG) if "event_log" in value else None
         return cls(
             kind=_kind(value["kind"]),
             quote=_bytes("quote", value["quote"], MAX_QUOTE),
             collateral=value["collateral"],
             init_data=None if init_data is None else _bytes("init-data", init_data, MAX_INIT_DATA),
+            event_log=log,
         )
 
     @classmethod

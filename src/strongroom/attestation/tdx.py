@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from strongroom.attestation import initdata
+from strongroom.attestation import ccel, initdata
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.dcap import verify_quote
 from strongroom.attestation.errors import EVIDENCE_INIT_DATA, EVIDENCE_MALFORMED
@@ -19,7 +19,7 @@ _UNTRUSTED: Final = 0xFF
 
 
 def verify(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
-    """Verify a TDX quote, and the init-data if it comes along.
+    """Verify a TDX quote, and init-data and event log if they come along.
 
     Raises:
         EvidenceError: A code `evidence-...`.
@@ -29,6 +29,8 @@ def verify(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
     config_id = bytes.fromhex(report["mr_config_id"])
     if evidence.init_data is not None and config_id != initdata.digest(evidence.init_data):
         raise EvidenceError(EVIDENCE_INIT_DATA, "MRCONFIGID")
+    if evidence.event_log is not None:
+        ccel.check(ccel.parse(evidence.event_log), [report[name] for name in _REGISTERS])
     return Claims(
         kind=evidence.kind,
         anchor=quote.anchor,

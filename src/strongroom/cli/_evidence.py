@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from strongroom.attestation import ccel
 from strongroom.attestation.evidence import (
     DCAP_KINDS,
     MAX_COLLATERAL,
@@ -38,6 +39,7 @@ class Parts:
     vek: Path | None
     chain: Path | None
     crl: Path | None
+    event_log: Path | None
     init_data: Path | None
 
 
@@ -48,6 +50,7 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
         _read(parts.quote, MAX_QUOTE),
         _collateral(parts),
         None if parts.init_data is None else _read(parts.init_data, MAX_INIT_DATA),
+        None if parts.event_log is None else ccel.trimmed(_read(parts.event_log, ccel.MAX_LOG)),
     )
     packed = EvidenceFile(evidence, _moment(collected, "--collected"))
     output.write_bytes(packed.to_json_bytes())
@@ -81,6 +84,7 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
                 "collected": file.collected,
                 "policy": demanded.digest,
                 "claims": claims.to_json(),
+                "event_log": "matches" if file.evidence.event_log is not None else "none",
             }
         )
         return
@@ -94,6 +98,8 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
     }
     say(f"  as of         {_shown(now)}, {meaning[source]}")
     _say_claims(claims)
+    if file.evidence.event_log is not None:
+        say("  event log     matches the registers of the quote; `strongroom evidence show` lists it")
 
 
 def run_show(path: Path, *, json_output: bool) -> None:
@@ -101,6 +107,7 @@ def run_show(path: Path, *, json_output: bool) -> None:
     file = EvidenceFile.parse(_read(path, MAX_FILE))
     evidence = file.evidence
     parts = sorted(evidence.collateral or ())
+    events = None if evidence.event_log is None else ccel.parse(evidence.event_log)
     if json_output:
         emit(
             {
@@ -109,6 +116,7 @@ def run_show(path: Path, *, json_output: bool) -> None:
                 "quote_bytes": len(evidence.quote),
                 "collateral": parts,
                 "init_data_bytes": None if evidence.init_data is None else len(evidence.init_data),
+                "events": None if events is None else len(events),
                 "verified": False,
             }
         )
@@ -118,6 +126,10 @@ def run_show(path: Path, *, json_output: bool) -> None:
     say(f"  quote         {len(evidence.quote)} bytes")
     say(f"  collateral    {', '.join(parts) or 'none'}")
     say(f"  init-data     {'none' if evidence.init_data is None else f'{len(evidence.init_data)} bytes'}")
+    shown = "none" if events is None else f"{len(events)} events; data is shown where its digest covers it"
+    say(f"  event log     {shown}")
+    for event in events or ():
+        say(f"    {ccel.describe(event)}")
 
 
 def _say_claims(claims: Claims) -> None:

@@ -49,6 +49,10 @@ def pack(
     crl: Annotated[
         Path | None, typer.Option("--crl", help="snp: AMD's revocation list (DER or PEM).")
     ] = None,
+    event_log: Annotated[
+        Path | None,
+        typer.Option("--event-log", help="tdx: the guest's event log (CCEL), as the ACPI area has it."),
+    ] = None,
     init_data: Annotated[
         Path | None, typer.Option("--init-data", help="What the TEE was started with.")
     ] = None,
@@ -60,7 +64,7 @@ def pack(
     """Put evidence, and what its verification needs, into one file. Nothing is verified."""
     from strongroom.cli._evidence import Parts, run_pack
 
-    parts = Parts(str(kind), quote, collateral, vek, chain, crl, init_data)
+    parts = Parts(str(kind), quote, collateral, vek, chain, crl, event_log, init_data)
     run_pack(parts, output, collected=collected, json_output=json_output)
 
 
