@@ -48,6 +48,9 @@ COMMANDS = sorted(commands(_run.app))
 def test_all_commands_of_the_interface_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} == {
         "broker",
+        "evidence pack",
+        "evidence show",
+        "evidence verify",
         "frontend",
         "keys list",
         "keys rotate",
@@ -70,7 +73,7 @@ def test_every_command_has_help_with_an_example(cli, command: tuple[str, ...], o
     assert f"Example: strongroom {' '.join(command)} " in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("group", [(), ("model",), ("keys",)])
+@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("evidence",)])
 def test_groups_list_their_commands(cli, group: tuple[str, ...]) -> None:
     result = cli(*group, "--help")
     assert result.code == 0
