@@ -97,6 +97,7 @@ EVIDENCE_CRL = _refusal(
     "The certificate revocation list does not hold",
     "Let the attester fetch the vendor's present revocation list.",
 )
+EVIDENCE_NONCE = _refusal("evidence-nonce", "The evidence is for another nonce", _REPORT_SERVICE)
 EVIDENCE_BINDING = _refusal(
     "evidence-binding", "The parts of the evidence do not belong together", _REPORT_SERVICE
 )
