@@ -176,6 +176,7 @@ class Simulated:
     padding: bytes = bytes(160)
     more: int = 0
     whole_more: int = 0
+    size_more: int = 0
     tail: bytes = bytes(100)
 
     def hardware(self) -> bytes:
@@ -193,7 +194,9 @@ class Simulated:
             struct.pack("<4s4I", self.magic, self.version, whole, self.request, self.status)
             + self.reserved
             + self.hardware()
-            + struct.pack("<5I", 20 + length, self.request_version, self.kind, self.digest, length)
+            + struct.pack(
+                "<5I", 20 + length + self.size_more, self.request_version, self.kind, self.digest, length
+            )
             + self.runtime
             + self.tail
         )
@@ -272,6 +275,7 @@ def test_a_quote_by_another_ak(code_of: CodeOf) -> None:
         ({"more": 101}, "evidence-malformed"),
         ({"more": 2**31}, "evidence-malformed"),
         ({"whole_more": 1}, "evidence-malformed"),
+        ({"size_more": 1}, "evidence-malformed"),
         ({"tail": bytes(99) + b"\x01"}, "evidence-malformed"),
         ({"tail": bytes(MAX_REPORT)}, "evidence-too-large"),
         ({"kind": TDX, "td_type": 0}, "evidence-malformed"),

@@ -542,7 +542,9 @@ class Maker:
         if leaf:
             uses = dict.fromkeys(USAGES, False)
             if self.has_usage:
-                builder = builder.add_extension(x509.KeyUsage(**uses | {self.usage: True}), critical=True)
+                builder = builder.add_extension(
+                    x509.KeyUsage(**uses | dict.fromkeys(self.usage.split(), True)), critical=True
+                )
             if self.purposes:
                 named = x509.ExtendedKeyUsage([ObjectIdentifier(each) for each in self.purposes])
                 builder = builder.add_extension(named, critical=False)
@@ -587,6 +589,7 @@ def test_a_chain_out_of_its_time(now: int, code_of: CodeOf) -> None:
         ({"purposes": (ExtendedKeyUsageOID.SERVER_AUTH.dotted_string,)}, "evidence-key"),
         ({"usage": "digital_signature"}, "evidence-key"),
         ({"usage": "key_agreement"}, "evidence-key"),
+        ({"usage": "key_encipherment key_cert_sign"}, "evidence-key"),
         ({"has_usage": False}, "evidence-key"),
         ({"ek": rsa.generate_private_key(65537, 1024)}, "evidence-key"),
         ({"ek": ec.generate_private_key(ec.SECP521R1())}, "evidence-key"),
