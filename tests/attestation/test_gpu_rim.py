@@ -237,6 +237,13 @@ def test_a_made_rim_verifies() -> None:
     assert check('<?xml version="1.0" encoding="utf-8"?>' + GOOD) == rim
 
 
+def test_the_place_of_the_signature_among_the_members_is_free() -> None:
+    """Also as the first one, and with the white space that is after it."""
+    bare = GOOD.replace(SIGNATURE, "")
+    start = bare.index(">") + 1
+    assert check(bare[:start] + SIGNATURE + bare[start:]) == check(GOOD)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -368,6 +375,10 @@ def test_the_digest_and_the_signature_must_be_right(code_of: CodeOf) -> None:
     assert code_of(check, sign(digest=b"")) == "evidence-signature"
     assert code_of(check, sign(key=ROOT_KEY)) == "evidence-signature"
     assert code_of(check, sign(cut=95)) == "evidence-signature"
+    start = GOOD.index("<ds:SignatureValue>") + len("<ds:SignatureValue>")
+    value = base64.b64decode(GOOD[start : start + 128])
+    longer = base64.b64encode(value[:48] + b"\0" + value[48:]).decode()
+    assert code_of(check, GOOD[:start] + longer + GOOD[start + 128 :]) == "evidence-signature"
     assert code_of(check, GOOD.replace("<ds:SignatureValue>", "<ds:SignatureValue>-")) == "evidence-malformed"
 
 
@@ -424,6 +435,7 @@ def test_each_check_of_the_chain_refuses_alone(code_of: CodeOf) -> None:
         document(attributes=""),
         document(attributes='tagId="5a" ' + " ".join(f'n{number}=""' for number in range(96))),
         document().replace("<ns0:Payload>", "<ns0:Payload/><ns0:Payload>"),
+        document().replace("</ns0:Payload>", "</ns0:Payload><ns0:Payload/>"),
     ],
 )
 def test_reference_values_of_another_form_are_refused(text: str, code_of: CodeOf) -> None:

@@ -224,8 +224,8 @@ async def test_a_killed_worker_that_comes_back_goes_on_at_once(
     tally, names = Tally(), [f"r{number}" for number in range(200)]
     collecting = asyncio.create_task(collect(own_bench.replies(), tally))
     submitting = asyncio.create_task(submit(own_bench.requests(), names, tally))
-    victim = await start("w0", "answer")
-    await until(lambda: victim.count("took") > victim.count("answered") > 20)
+    victim = await start("w0", "stall")
+    await until(lambda: victim.count("took") > victim.count("answered") == 25)
     await victim.kill()
     in_hand = {line[1] for line in victim.lines if line[0] == "took"} - set(tally.answered)
     again = await start("w0", "answer")

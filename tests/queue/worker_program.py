@@ -1,7 +1,8 @@
 """A worker as a process of its own, to be killed: `worker_program.py URL SERVICE NAME MODE`.
 
 It prints one line for what it takes and does: `took ID DELIVERIES`, `answered ID True|False`. Modes:
-`answer` answers each record with its own body; `hold` takes and never answers; `poison` kills itself
+`answer` answers each record with its own body; `stall` answers the first 25 and takes the others without
+answering; `hold` takes and never answers; `poison` kills itself
 when it is given a record whose body is `poison`, in the middle of what else it was given.
 """
 
@@ -36,10 +37,12 @@ async def work(url: str, service: str, name: str, mode: str) -> None:
         say(f"answered {record.id} {stored}")
 
     handling: set[asyncio.Task[None]] = set()
+    left = {"hold": 0, "stall": 25}.get(mode, 1 << 31)
     while True:
         for delivery in await queue.take(16, 500):
             say(f"took {delivery.record.id} {delivery.deliveries}")
-            if mode != "hold":
+            if left > 0:
+                left -= 1
                 task = asyncio.create_task(handle(delivery))
                 handling.add(task)
                 task.add_done_callback(handling.discard)

@@ -332,7 +332,7 @@ def _check_reference(signed_info: Any, body: bytes) -> None:
 
 def _read(body: Any, chain: Sequence[x509.Certificate]) -> Rim:
     meta, payload = body.findall(_SWID + "Meta"), body.findall(_SWID + "Payload")
-    if len(meta) != 1 or len(payload) != 1 or len(payload[0]) > MAX_INDEX:
+    if len(meta) != 1 or len(payload) != 1:
         raise _malformed("not one Meta and one Payload")
     golden: dict[int, tuple[str, ...]] = {}
     seen: set[int] = set()
