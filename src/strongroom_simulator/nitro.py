@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from cryptography import x509
@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from strongroom.attestation.certificates import sha256
 from strongroom.codec import cbor
+from strongroom_simulator import _x509
 
-_LIFETIME: Final = timedelta(days=3650)
 _SIGNER_LIFETIME: Final = timedelta(hours=3)
 _BACKDATE: Final = timedelta(seconds=5)
 _ES384: Final = {1: -35}
@@ -51,11 +50,12 @@ class NitroPlatform:
             curve: Of the keys; AWS has P-384.
         """
         root_key, authority_key, key = (ec.generate_private_key(curve or ec.SECP384R1()) for _ in range(3))
-        names = [_name(text) for text in ("aws.nitro-enclaves", "i-0.instance", "i-0-enc0.enclave")]
-        root = _issue(names[0], names[0], root_key, root_key, now, lifetime=_LIFETIME, path_length=1)
-        authority = _issue(
-            names[1], names[0], authority_key, root_key, now, lifetime=_LIFETIME, path_length=0
-        )
+        names = [
+            _x509.name(text, "SIMULATED, not Amazon")
+            for text in ("aws.nitro-enclaves", "i-0.instance", "i-0-enc0.enclave")
+        ]
+        root = _issue(names[0], names[0], root_key, root_key, now, path_length=1)
+        authority = _issue(names[1], names[0], authority_key, root_key, now, path_length=0)
         signer = _issue(
             names[2], names[1], key, authority_key, now, lifetime=_SIGNER_LIFETIME, path_length=None
         )
@@ -101,15 +101,6 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SIMULATED, not Amazon"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
-
-
 def _issue(
     subject: x509.Name,
     issuer: x509.Name,
@@ -117,18 +108,11 @@ def _issue(
     issuer_key: ec.EllipticCurvePrivateKey,
     now: int,
     *,
-    lifetime: timedelta,
     path_length: int | None,
+    lifetime: timedelta = _x509.LIFETIME,
 ) -> x509.Certificate:
-    time = datetime.fromtimestamp(now, UTC)
     return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(time - _BACKDATE)
-        .not_valid_after(time + lifetime)
+        _x509.builder(subject, issuer, key.public_key(), now, lifetime=lifetime, backdate=_BACKDATE)
         .add_extension(
             x509.BasicConstraints(ca=path_length is not None, path_length=path_length), critical=True
         )

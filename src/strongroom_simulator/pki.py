@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from cryptography import x509
@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 
-from strongroom_simulator import _der
+from strongroom_simulator import _der, _x509
 
 FMSPC: Final = bytes.fromhex("51d000000000")
 """Platform family. Intel has none of this number."""
@@ -108,17 +108,11 @@ def _issue(
     """A new key and its certificate; self-signed without an issuer, a CA's with a path length."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer_key = issuer.key if issuer else key
-    subject = _name(name)
+    subject = _x509.name(name, "SIMULATED, not Intel Corporation")
     is_ca = path_length is not None
-    time = datetime.fromtimestamp(now, UTC)
+    issuer_name = issuer.certificate.subject if issuer else subject
     builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(time - _BACKDATE)
-        .not_valid_after(time + _LIFETIME)
+        _x509.builder(subject, issuer_name, key.public_key(), now)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
@@ -131,16 +125,6 @@ def _issue(
         unparsed = x509.UnrecognizedExtension(ObjectIdentifier(_SGX_EXTENSION), extension)
         builder = builder.add_extension(unparsed, critical=False)
     return Holder(builder.sign(issuer_key, hashes.SHA256()), key)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SIMULATED, not Intel Corporation"),
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
-        ]
-    )
 
 
 def _distribution_points() -> x509.CRLDistributionPoints:

@@ -17,15 +17,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 
 from strongroom.attestation.certificates import sha256
-from strongroom_simulator import _der
+from strongroom_simulator import _der, _x509
 
 TCB: Final[Mapping[str, int]] = {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219}
 """Firmware versions of the simulated chip."""
 
-_LIFETIME: Final = timedelta(days=3650)
 _BACKDATE: Final = timedelta(days=1)
 _CRL_LIFETIME: Final = timedelta(days=365)
 _AMD: Final = "1.3.6.1.4.1.3704.1"
@@ -68,7 +67,7 @@ class SnpPlatform:
 
     Attributes:
         product: `Milan` or `Genoa`.
-        chip_id: 64 bytes.
+        chip_id: 64 bytes, or 8, which a report pads with zeros.
         tcb: Versions of its firmware.
         root: "ARK-PRODUCT", with `root_key`.
         authority: "SEV-PRODUCT", with `authority_key`.
@@ -94,7 +93,6 @@ class SnpPlatform:
         product: str = "Milan",
         tcb: Mapping[str, int] = TCB,
         rsa_bits: int = 4096,
-        certified_product: str | None = None,
     ) -> SnpPlatform:
         """Make all keys and certificates, valid for ten years.
 
@@ -103,31 +101,16 @@ class SnpPlatform:
             chip_id: 64 bytes.
             product: `Milan` or `Genoa`.
             tcb: Versions of the firmware's parts.
-            certified_product: The product that the chip's certificate names, if another.
             rsa_bits: Size of the two authorities' keys; AMD's have 4096, which takes a second to make.
         """
         root_key = rsa.generate_private_key(65537, rsa_bits)
         authority_key = rsa.generate_private_key(65537, rsa_bits)
         key = ec.generate_private_key(ec.SECP384R1())
         root_name, authority_name = _name(f"ARK-{product}"), _name(f"SEV-{product}")
-        root = _certificate(root_name, root_name, root_key.public_key(), now, path_length=1)
-        authority = _certificate(authority_name, root_name, authority_key.public_key(), now, path_length=0)
-        signer = _certificate(_name("SEV-VCEK"), authority_name, key.public_key(), now)
-        for oid, value in _chip_extensions(certified_product or product, chip_id, tcb).items():
-            signer = signer.add_extension(
-                x509.UnrecognizedExtension(ObjectIdentifier(oid), value), critical=False
-            )
-        return cls(
-            product,
-            chip_id,
-            tcb,
-            _sign(root, root_key),
-            root_key,
-            _sign(authority, root_key),
-            authority_key,
-            _sign(signer, authority_key),
-            key,
-        )
+        root = _authority(root_name, root_name, root_key, root_key, now, path_length=1)
+        authority = _authority(authority_name, root_name, authority_key, root_key, now, path_length=0)
+        signer = _signer(authority, authority_key, key, now, _chip_extensions(product, chip_id, tcb))
+        return cls(product, chip_id, tcb, root, root_key, authority, authority_key, signer, key)
 
     @property
     def root_sha256(self) -> str:
@@ -154,6 +137,28 @@ class SnpPlatform:
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self.root_key, hashes.SHA384(), rsa_padding=_pss()).public_bytes(Encoding.DER)
 
+    def certified(
+        self,
+        now: int,
+        *,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        product: str | None = None,
+        hardware_id: bytes | None = None,
+    ) -> SnpPlatform:
+        """The same chip with another VCEK.
+
+        Args:
+            now: Unix time.
+            key: Its key, if another.
+            product: The product that the certificate names, if another.
+            hardware_id: The certificate's extension with the chip id, if not the bare chip id.
+        """
+        extensions = _chip_extensions(product or self.product, hardware_id or self.chip_id, self.tcb)
+        key = key or self.key
+        return replace(
+            self, key=key, signer=_signer(self.authority, self.authority_key, key, now, extensions)
+        )
+
     def with_key(self, key: ec.EllipticCurvePrivateKey) -> SnpPlatform:
         """The same chip with another key than the one in its certificate."""
         return replace(self, key=key)
@@ -173,7 +178,7 @@ class SnpPlatform:
             body[place : place + 8] = tcb
         if version >= 3:
             body[0x188:0x18A] = bytes(_FAMILY_MODEL[self.product])
-        body[0x1A0:0x1E0] = self.chip_id
+        body[0x1A0:0x1E0] = self.chip_id.ljust(64, b"\0")
         return self.signed(bytes(body))
 
     def signed(self, body: bytes) -> bytes:
@@ -196,39 +201,38 @@ def _chip_extensions(product: str, chip_id: bytes, tcb: Mapping[str, int]) -> di
 
 
 def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SIMULATED, not Advanced Micro Devices"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
+    return _x509.name(common_name, "SIMULATED, not Advanced Micro Devices")
 
 
-def _certificate(
+def _authority(
     subject: x509.Name,
     issuer: x509.Name,
-    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    key: rsa.RSAPrivateKey,
+    issuer_key: rsa.RSAPrivateKey,
     now: int,
     *,
-    path_length: int | None = None,
-) -> x509.CertificateBuilder:
-    time = datetime.fromtimestamp(now, UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(time - _BACKDATE)
-        .not_valid_after(time + _LIFETIME)
+    path_length: int,
+) -> x509.Certificate:
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    return (
+        _x509.builder(subject, issuer, key.public_key(), now)
+        .add_extension(constraints, critical=True)
+        .sign(issuer_key, hashes.SHA384(), rsa_padding=_pss())
     )
-    if path_length is None:
-        return builder
-    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
 
 
-def _sign(builder: x509.CertificateBuilder, key: rsa.RSAPrivateKey) -> x509.Certificate:
-    return builder.sign(key, hashes.SHA384(), rsa_padding=_pss())
+def _signer(
+    authority: x509.Certificate,
+    authority_key: rsa.RSAPrivateKey,
+    key: ec.EllipticCurvePrivateKey,
+    now: int,
+    extensions: Mapping[str, bytes],
+) -> x509.Certificate:
+    builder = _x509.builder(_name("SEV-VCEK"), authority.subject, key.public_key(), now)
+    for oid, value in extensions.items():
+        unparsed = x509.UnrecognizedExtension(ObjectIdentifier(oid), value)
+        builder = builder.add_extension(unparsed, critical=False)
+    return builder.sign(authority_key, hashes.SHA384(), rsa_padding=_pss())
 
 
 def _pss() -> padding.PSS:

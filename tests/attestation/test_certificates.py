@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -27,6 +29,7 @@ from strongroom.attestation.certificates import (
     parse_chain,
     sha256,
     verify_chain,
+    verify_p384,
 )
 from strongroom.errors import EvidenceError
 
@@ -211,6 +214,41 @@ def test_what_is_no_list_is_refused(crl: bytes) -> None:
         check_revocation(crl, ROOT, (LEAF,), NOW)
 
 
+# ---- signatures of hardware
+
+
+def _signature(key: ec.EllipticCurvePrivateKey, text: bytes) -> tuple[int, int]:
+    return decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA384())))
+
+
+def test_a_signature_on_p384_holds() -> None:
+    verify_p384(LEAF, *_signature(LEAF_KEY, b"report"), b"report", "report")
+
+
+def test_a_signature_over_something_else_is_refused() -> None:
+    with pytest.raises(EvidenceError, match=r"report.*evidence-signature"):
+        verify_p384(LEAF, *_signature(LEAF_KEY, b"report"), b"other", "report")
+
+
+@pytest.mark.parametrize("number", [0, 2**384, 2**600])
+def test_numbers_that_no_signature_has_are_refused(number: int) -> None:
+    r, s = _signature(LEAF_KEY, b"report")
+    for numbers in ((number, s), (r, number)):
+        with pytest.raises(EvidenceError, match="evidence-signature"):
+            verify_p384(LEAF, *numbers, b"report", "report")
+
+
+def test_a_key_on_another_curve_is_refused_for_hardware() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(EvidenceError, match=r"curve.*evidence-key"):
+        verify_p384(_issue("leaf", "i", key, key), *_signature(key, b"report"), b"report", "report")
+
+
+def test_an_rsa_key_is_refused_for_hardware() -> None:
+    with pytest.raises(EvidenceError, match=r"curve.*evidence-key"):
+        verify_p384(_issue("leaf", "i", RSA_KEY, RSA_KEY), 1, 1, b"report", "report")
+
+
 # ---- parsing
 
 
@@ -256,7 +294,11 @@ def test_20000_mutants_give_our_errors_only() -> None:
     read = 0
     for number in range(20_000):
         with suppress(EvidenceError):
-            if number % 2:
+            if number % 4 == 1:
+                read += 1
+                parse_chain(DER_cert_to_PEM_cert(mutate_bytes(rng, der)), "leaf")
+                read += 1
+            elif number % 2:
                 verify_chain((parse_certificate(mutate_bytes(rng, der), "leaf"), MIDDLE, ROOT), NOW)
             else:
                 read += 1

@@ -234,7 +234,7 @@ def test_a_certificate_for_another_product_is_refused(platform: SnpPlatform) -> 
     mixed = dataclasses.replace(odd, product="Milan")
     report = mixed.report(GUEST, version=2)
     assert _verify(odd, report).product == "Genoa"
-    renamed = SnpPlatform.create(NOW, platform.chip_id, rsa_bits=2048, certified_product="Genoa")
+    renamed = platform.certified(NOW, product="Genoa")
     with pytest.raises(EvidenceError, match="product of the certificate"):
         _verify(renamed, renamed.report(GUEST, version=2))
 
@@ -250,6 +250,37 @@ def test_another_chip_is_refused(platform: SnpPlatform) -> None:
     elsewhere = dataclasses.replace(platform, chip_id=b"\x45" * 64)
     with pytest.raises(EvidenceError, match=r"chip.*evidence-platform"):
         _verify(platform, elsewhere.report(GUEST))
+
+
+@pytest.mark.parametrize("size", [8, 64])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_chip_id_may_be_short_or_in_der(platform: SnpPlatform, size: int, *, wrapped: bool) -> None:
+    chip_id = b"\x46" * size
+    chip = dataclasses.replace(platform, chip_id=chip_id)
+    certified = chip.certified(NOW, hardware_id=bytes((4, size)) * wrapped + chip_id)
+    assert _verify(certified, certified.report(GUEST)).product == "Milan"
+    stranger = dataclasses.replace(certified, chip_id=b"\x47" * size)
+    with pytest.raises(EvidenceError, match=r"chip.*evidence-platform"):
+        _verify(certified, stranger.report(GUEST))
+
+
+@pytest.mark.parametrize("hardware_id", [b"\0", bytes(7), bytes(9), b"\4\x09" + bytes(8), bytes(66)])
+def test_a_chip_id_of_another_form_is_refused(platform: SnpPlatform, hardware_id: bytes) -> None:
+    chip = dataclasses.replace(platform, chip_id=bytes(64)).certified(NOW, hardware_id=hardware_id)
+    with pytest.raises(EvidenceError, match=r"chip.*evidence-platform"):
+        _verify(chip, chip.report(GUEST))
+
+
+def test_a_signer_on_another_curve_is_refused(platform: SnpPlatform) -> None:
+    chip = platform.certified(NOW, key=ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(EvidenceError, match=r"curve.*evidence-key"):
+        _verify(chip, chip.report(GUEST))
+
+
+def test_a_simulated_root_of_no_product_is_refused(platform: SnpPlatform) -> None:
+    odd = SnpPlatform.create(NOW, platform.chip_id, product="Rome", rsa_bits=2048)
+    with pytest.raises(EvidenceError, match="evidence-untrusted-root"):
+        _verify(odd, odd.report(GUEST, version=2))
 
 
 def test_other_init_data_is_refused(platform: SnpPlatform) -> None:

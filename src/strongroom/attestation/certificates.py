@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 
@@ -25,7 +26,9 @@ from strongroom.attestation.errors import (
     EVIDENCE_CHAIN,
     EVIDENCE_CRL,
     EVIDENCE_EXPIRED,
+    EVIDENCE_KEY,
     EVIDENCE_REVOKED,
+    EVIDENCE_SIGNATURE,
 )
 from strongroom.errors import ErrorCode, EvidenceError
 
@@ -60,13 +63,9 @@ def parse_certificate(der: bytes, what: str) -> x509.Certificate:
             EVIDENCE_CERTIFICATE, what, found=f"{len(der)} bytes", expected=f"at most {MAX_CERTIFICATE}"
         )
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # These parse late; here is the place to find that they cannot be.
-        certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
-        certificate.signature_hash_algorithm, certificate.signature_algorithm_parameters  # noqa: B018
+        return _read_through(x509.load_der_x509_certificate(der))
     except Exception as error:  # ValueError, InvalidVersion, DuplicateExtension, ...: all mean the same here
         raise EvidenceError(EVIDENCE_CERTIFICATE, what) from error
-    return certificate
 
 
 def parse_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
@@ -79,9 +78,9 @@ def parse_chain(pem: str, what: str) -> tuple[x509.Certificate, ...]:
         raise EvidenceError(EVIDENCE_CERTIFICATE, what, expected=f"1 to {MAX_CHAIN} certificates in PEM")
     try:
         found = x509.load_pem_x509_certificates(pem.encode("ascii"))
-    except ValueError as error:  # UnicodeEncodeError is one
+        return tuple(_read_through(each) for each in found)
+    except Exception as error:  # as in `parse_certificate`
         raise EvidenceError(EVIDENCE_CERTIFICATE, what) from error
-    return tuple(parse_certificate(each.public_bytes(Encoding.DER), what) for each in found)
 
 
 def sha256(certificate: x509.Certificate) -> str:
@@ -93,6 +92,28 @@ def key_sha256(certificate: x509.Certificate) -> str:
     """SHA-256 of a certificate's public key (SubjectPublicKeyInfo in DER), lower-case hex."""
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(key).hexdigest()
+
+
+def verify_p384(signer: x509.Certificate, r: int, s: int, signed: bytes, what: str) -> None:
+    """Check an ECDSA signature on P-384 with SHA-384 (FIPS 186-5, section 6), which most hardware makes.
+
+    Args:
+        signer: Certificate of the key.
+        r: First number of the signature.
+        s: Second number of the signature.
+        signed: What was signed.
+        what: Its name, for the error.
+
+    Raises:
+        EvidenceError: `evidence-key` (not a key on P-384) or `evidence-signature`.
+    """
+    key = signer.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise EvidenceError(EVIDENCE_KEY, f"{what}: curve of the signing key", expected="P-384")
+    try:
+        key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA384()))
+    except InvalidSignature:
+        raise EvidenceError(EVIDENCE_SIGNATURE, what) from None
 
 
 def verify_chain(chain: Sequence[x509.Certificate], now: int) -> None:
@@ -182,6 +203,13 @@ def name_of(certificate: x509.Certificate) -> str:
     """A certificate's subject for messages: bounded and printable."""
     text = certificate.subject.rfc4514_string()[:100]
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
+
+
+def _read_through(certificate: x509.Certificate) -> x509.Certificate:
+    """Touch what is parsed late: here is the place to find that it cannot be."""
+    certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
+    certificate.signature_hash_algorithm, certificate.signature_algorithm_parameters  # noqa: B018
+    return certificate
 
 
 def _check_link(certificate: x509.Certificate, issuer: x509.Certificate) -> None:

@@ -23,11 +23,10 @@ from strongroom.attestation.errors import (
     EVIDENCE_NO_COLLATERAL,
     EVIDENCE_REVOKED,
     EVIDENCE_TCB_UNKNOWN,
-    EVIDENCE_UNTRUSTED_ROOT,
     EVIDENCE_UNVERIFIED,
 )
 from strongroom.attestation.evidence import Evidence
-from strongroom.attestation.roots import INTEL_ROOT_SHA256, TrustRoots
+from strongroom.attestation.roots import INTEL_ROOT_SHA256, TrustRoots, untrusted_root
 from strongroom.errors import ErrorCode, EvidenceError
 
 MAX_TIME: Final = 2**40
@@ -123,10 +122,7 @@ def choose_root(chain: str, roots: TrustRoots) -> tuple[Anchor, bytes]:
         return Anchor.INTEL, der
     if digest in roots.simulated:
         return Anchor.SIMULATED, der
-    trusted = ["Intel's"] * roots.intel + [f"sha256:{root}" for root in sorted(roots.simulated)]
-    raise EvidenceError(
-        EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=" or ".join(trusted) or "none"
-    )
+    raise untrusted_root(digest, roots.simulated, vendor="Intel's" if roots.intel else "")
 
 
 def _last_certificate(chain: str) -> bytes:

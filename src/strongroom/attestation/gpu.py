@@ -21,10 +21,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom.attestation import certificates
@@ -33,10 +29,9 @@ from strongroom.attestation.errors import (
     EVIDENCE_CERTIFICATE,
     EVIDENCE_KEY,
     EVIDENCE_NONCE,
-    EVIDENCE_SIGNATURE,
-    EVIDENCE_UNTRUSTED_ROOT,
 )
 from strongroom.attestation.gpu_report import DIGEST_SIZE, GpuReport, OpaqueField
+from strongroom.attestation.roots import untrusted_root
 from strongroom.errors import EvidenceError
 
 NVIDIA_ROOT_SHA256: Final = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
@@ -134,7 +129,8 @@ def verify(
     model = _model(chain[1], products)
     product = model.partition(" ")[0]
     device = _device(chain[0], product)
-    _check_signature(parsed, _signing_key(chain[0]))
+    _check_signer(chain[0])
+    certificates.verify_p384(chain[0], parsed.r, parsed.s, parsed.signed, "GPU report")
     if nonce is not None and parsed.nonce != nonce:
         raise EvidenceError(EVIDENCE_NONCE, "GPU report")
     return GpuClaims(
@@ -168,19 +164,14 @@ def _chain(pem: str, roots: Collection[str]) -> tuple[x509.Certificate, ...]:
             EVIDENCE_CERTIFICATE, "certificates of the GPU", found=len(chain), expected="at least 3"
         )
     if (digest := certificates.sha256(chain[-1])) not in roots:
-        trusted = " or ".join(f"sha256:{each}" for each in sorted(roots)) or "none"
-        raise EvidenceError(EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=trusted)
+        raise untrusted_root(digest, roots, what="certificates of the GPU")
     return chain
 
 
-def _signing_key(signer: x509.Certificate) -> ec.EllipticCurvePublicKey:
-    key = signer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceError(EVIDENCE_KEY, "curve", expected="P-384")
+def _check_signer(signer: x509.Certificate) -> None:
     # An authority's key must not sign reports: what it signs is not what a GPU measured.
     if _is_authority(signer) or not _may_sign(signer):
         raise EvidenceError(EVIDENCE_KEY, "the first certificate is not one for signing reports")
-    return key
 
 
 def _model(identity: x509.Certificate, products: Collection[str]) -> str:
@@ -235,13 +226,6 @@ def _utf8_string(der: bytes) -> str:
     if len(der) < 2 or (der[0], der[1]) != (_UTF8_STRING, len(der) - 2) or der[1] > 127 or not der.isascii():
         return ""
     return der[2:].decode("ascii")
-
-
-def _check_signature(report: GpuReport, key: ec.EllipticCurvePublicKey) -> None:
-    try:
-        key.verify(encode_dss_signature(report.r, report.s), report.signed, ec.ECDSA(hashes.SHA384()))
-    except InvalidSignature:
-        raise EvidenceError(EVIDENCE_SIGNATURE, "GPU report") from None
 
 
 def _firmware(report: GpuReport, chain: Sequence[x509.Certificate]) -> bytes:

@@ -25,10 +25,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from strongroom.attestation import certificates
 from strongroom.attestation.errors import (
@@ -36,14 +32,13 @@ from strongroom.attestation.errors import (
     EVIDENCE_BINDING,
     EVIDENCE_CERTIFICATE,
     EVIDENCE_FORMAT,
-    EVIDENCE_KEY,
     EVIDENCE_MALFORMED,
     EVIDENCE_SIGNATURE,
     EVIDENCE_TOO_LARGE,
-    EVIDENCE_UNTRUSTED_ROOT,
 )
 from strongroom.attestation.gpu import GpuClaims
 from strongroom.attestation.gpu_report import DIGEST_SIZE, MAX_INDEX, SIGNATURE_SIZE
+from strongroom.attestation.roots import untrusted_root
 from strongroom.errors import EvidenceError
 
 NVIDIA_RIM_ROOT_SHA256: Final = "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
@@ -289,23 +284,16 @@ def _chain(signature: Any, roots: Collection[str]) -> tuple[x509.Certificate, ..
     found = _children(data, *["X509Certificate"] * len(data))
     chain = tuple(certificates.parse_certificate(_base64(each), "certificate of the RIM") for each in found)
     if (digest := certificates.sha256(chain[-1])) not in roots:
-        trusted = " or ".join(f"sha256:{each}" for each in sorted(roots)) or "none"
-        raise EvidenceError(EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=trusted)
+        raise untrusted_root(digest, roots, what="certificates of the RIM")
     return chain
 
 
 def _check_signature(signature: Any, signed_info: bytes, signer: x509.Certificate) -> None:
-    key, value = signer.public_key(), _base64(signature[1])
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceError(EVIDENCE_KEY, "curve of the RIM's signer", expected="P-384")
-    half = SIGNATURE_SIZE // 2
-    try:
-        if len(value) != SIGNATURE_SIZE:
-            raise InvalidSignature
-        der = encode_dss_signature(int.from_bytes(value[:half]), int.from_bytes(value[half:]))
-        key.verify(der, signed_info, ec.ECDSA(hashes.SHA384()))
-    except InvalidSignature:
-        raise EvidenceError(EVIDENCE_SIGNATURE, "RIM") from None
+    value, half = _base64(signature[1]), SIGNATURE_SIZE // 2
+    r, s = int.from_bytes(value[:half]), int.from_bytes(value[half:])
+    certificates.verify_p384(signer, r, s, signed_info, "RIM")
+    if len(value) != SIGNATURE_SIZE:  # the second number could stand there without its leading zeros
+        raise EvidenceError(EVIDENCE_SIGNATURE, "RIM", found=f"{len(value)} bytes", expected=SIGNATURE_SIZE)
 
 
 def _check_reference(signed_info: Any, body: bytes) -> None:

@@ -14,23 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from strongroom.attestation import certificates
 from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.errors import (
     EVIDENCE_ALGORITHM,
     EVIDENCE_INIT_DATA,
-    EVIDENCE_KEY,
     EVIDENCE_MALFORMED,
-    EVIDENCE_SIGNATURE,
-    EVIDENCE_UNTRUSTED_ROOT,
 )
 from strongroom.attestation.evidence import MAX_QUOTE, Evidence
-from strongroom.attestation.roots import AWS_ROOT_SHA256, TrustRoots
+from strongroom.attestation.roots import AWS_ROOT_SHA256, TrustRoots, untrusted_root
 from strongroom.codec import cbor
 from strongroom.errors import CodecError, EvidenceError
 
@@ -188,22 +181,9 @@ def _anchor(root: x509.Certificate, roots: TrustRoots) -> Anchor:
         return Anchor.AWS
     if digest in roots.simulated:
         return Anchor.SIMULATED
-    trusted = ["AWS's"] * roots.aws + [f"sha256:{each}" for each in sorted(roots.simulated)]
-    raise EvidenceError(
-        EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=" or ".join(trusted) or "none"
-    )
+    raise untrusted_root(digest, roots.simulated, vendor="AWS's" if roots.aws else "")
 
 
 def _check_signature(document: NitroDocument, signer: x509.Certificate) -> None:
-    key = signer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceError(EVIDENCE_KEY, "curve", expected="P-384")
     r, s = document.signature[:_COORDINATE], document.signature[_COORDINATE:]
-    try:
-        key.verify(
-            encode_dss_signature(int.from_bytes(r), int.from_bytes(s)),
-            document.signed,
-            ec.ECDSA(hashes.SHA384()),
-        )
-    except InvalidSignature:
-        raise EvidenceError(EVIDENCE_SIGNATURE, "Nitro document") from None
+    certificates.verify_p384(signer, int.from_bytes(r), int.from_bytes(s), document.signed, "Nitro document")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from strongroom.attestation.errors import EVIDENCE_UNTRUSTED_ROOT
+from strongroom.errors import EvidenceError
 
 INTEL_ROOT_SHA256: Final = "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
 """SHA-256 of the DER of "Intel SGX Root CA", for SGX and TDX; its key is compiled into dcap-qvl."""
@@ -18,6 +22,21 @@ AMD_ROOT_KEYS: Final = {
 
 AWS_ROOT_SHA256: Final = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 """SHA-256 of the DER of "aws.nitro-enclaves" G1."""
+
+
+def untrusted_root(found: str, pinned: Iterable[str], *, vendor: str = "", what: str = "") -> EvidenceError:
+    """The refusal of a root.
+
+    Args:
+        found: SHA-256 of the root's DER, lower-case hex.
+        pinned: The digests that would be trusted.
+        vendor: Whose root would be trusted too, for example `AMD's`; empty for nobody's.
+        what: Whose root it is, where that is not plain.
+    """
+    trusted = [vendor] if vendor else []
+    trusted += [f"sha256:{each}" for each in sorted(pinned)]
+    expected = " or ".join(trusted) or "none"
+    return EvidenceError(EVIDENCE_UNTRUSTED_ROOT, what, found=f"sha256:{found}", expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

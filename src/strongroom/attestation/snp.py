@@ -14,10 +14,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from strongroom.attestation import certificates, initdata
 from strongroom.attestation.claims import Anchor, Claims
@@ -28,12 +24,10 @@ from strongroom.attestation.errors import (
     EVIDENCE_KEY,
     EVIDENCE_NO_COLLATERAL,
     EVIDENCE_PLATFORM,
-    EVIDENCE_SIGNATURE,
     EVIDENCE_TCB_MISMATCH,
-    EVIDENCE_UNTRUSTED_ROOT,
 )
 from strongroom.attestation.evidence import Evidence
-from strongroom.attestation.roots import AMD_ROOT_KEYS, TrustRoots
+from strongroom.attestation.roots import AMD_ROOT_KEYS, TrustRoots, untrusted_root
 from strongroom.attestation.snp_report import SigningKey, SnpReport, tcb_parts
 from strongroom.errors import EvidenceError
 
@@ -114,23 +108,14 @@ def _choose_root(root: x509.Certificate, roots: TrustRoots) -> tuple[Anchor, str
     named = _common_name(root).removeprefix("ARK-")
     if digest in roots.simulated and named in PRODUCTS:
         return Anchor.SIMULATED, named
-    trusted = ["AMD's"] * roots.amd + [f"sha256:{each}" for each in sorted(roots.simulated)]
-    raise EvidenceError(
-        EVIDENCE_UNTRUSTED_ROOT, found=f"sha256:{digest}", expected=" or ".join(trusted) or "none"
-    )
+    raise untrusted_root(digest, roots.simulated, vendor="AMD's" if roots.amd else "")
 
 
 def _check_signature(report: SnpReport, signer: x509.Certificate) -> None:
     kind = _common_name(signer).removeprefix("SEV-")
     if kind != report.signing_key.name:
         raise EvidenceError(EVIDENCE_KEY, found=kind[:40], expected=report.signing_key.name)
-    key = signer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise EvidenceError(EVIDENCE_KEY, "curve", expected="P-384")
-    try:
-        key.verify(encode_dss_signature(report.r, report.s), report.signed, ec.ECDSA(hashes.SHA384()))
-    except InvalidSignature:
-        raise EvidenceError(EVIDENCE_SIGNATURE, "SNP report") from None
+    certificates.verify_p384(signer, report.r, report.s, report.signed, "SNP report")
 
 
 def _check_platform(report: SnpReport, signer: x509.Certificate, product: str) -> None:

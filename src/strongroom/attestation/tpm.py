@@ -31,8 +31,8 @@ from strongroom.attestation.errors import (
     EVIDENCE_KEY,
     EVIDENCE_NONCE,
     EVIDENCE_SIGNATURE,
-    EVIDENCE_UNTRUSTED_ROOT,
 )
+from strongroom.attestation.roots import untrusted_root
 from strongroom.attestation.tpm_structures import (
     MAX_DATA,
     Attributes,
@@ -189,7 +189,7 @@ def verify_ek_chain(chain: Sequence[bytes], roots: Collection[str], now: int) ->
     parsed = tuple(certificates.parse_certificate(der, f"EK chain, {at}") for at, der in enumerate(chain))
     root = certificates.sha256(parsed[-1])
     if root not in roots:
-        raise EvidenceError(EVIDENCE_UNTRUSTED_ROOT, "EK chain", found=f"sha256:{root}")
+        raise untrusted_root(root, roots, what="EK chain")
     certificates.verify_chain(parsed, now)
     key = _ek_key(parsed[0])
     return EndorsementKey(key, certificates.key_sha256(parsed[0]), root, certificates.expiry(parsed))
