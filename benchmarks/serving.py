@@ -73,7 +73,8 @@ class Service:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # the queue server has children that write its file anew
                 times, name = process.cpu_times(), part_of(" ".join(process.cmdline()))
-                used[name] = used.get(name, 0.0) + sum(times[:4])
+                used[name] = used.get(name, 0.0) + times.user + times.system
+                used[name] += times.children_user + times.children_system
         return used
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.evidence_file import EvidenceFile
 from strongroom.attestation.policy_text import render_policy
+from strongroom.cli.evidence import Kind
 from strongroom_simulator.nitro import NitroPlatform
 from strongroom_simulator.snp import TCB, Guest, SnpPlatform
 
@@ -314,3 +315,7 @@ def test_an_event_log_of_another_kind_is_refused(bench: Bench, testdata: Path, c
         "evidence", "pack", *bench.options(), "--event-log", log, "-o", bench.folder / "e.json", "--json"
     )
     assert result.error["code"] == "evidence-malformed"
+
+
+def test_the_kinds_on_the_command_line_are_those_of_evidence() -> None:
+    assert {str(kind) for kind in Kind} == {str(kind) for kind in EvidenceKind}

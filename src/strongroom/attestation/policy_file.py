@@ -8,7 +8,7 @@ import msgspec
 
 from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import POLICY_INVALID
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
 from strongroom.errors import ConfigError, CryptoError
 
 MAX_POLICY: Final = 64 * 1024
@@ -143,7 +143,7 @@ def _check_whole(file: _PolicyFile) -> None:
     for kind in file.kinds:
         if kind not in accepted:
             raise ConfigError(POLICY_INVALID, f"measurements.{kind} is empty, but kinds has {kind}")
-    if not file.tcb_statuses and not {EvidenceKind.SGX, EvidenceKind.TDX}.isdisjoint(file.kinds):
+    if not file.tcb_statuses and not set(DCAP_KINDS).isdisjoint(file.kinds):
         raise ConfigError(POLICY_INVALID, "tcb_statuses is empty, but kinds has sgx or tdx")
     if EvidenceKind.SNP in file.kinds and not file.tcb_floor.by_product():
         raise ConfigError(POLICY_INVALID, "kinds has snp, but tcb_floor names no product")

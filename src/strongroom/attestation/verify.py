@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.roots import TrustRoots
@@ -25,10 +22,14 @@ def verify_evidence(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
     Raises:
         EvidenceError: A code `evidence-...` for what did not hold.
     """
-    claims: Claims = _verifier(evidence.kind).verify(evidence, roots, now)
-    return claims
-
-
-def _verifier(kind: EvidenceKind) -> ModuleType:
-    """The module of a kind; loaded at its first use, so that nobody pays for kinds that he does not meet."""
-    return importlib.import_module(f"strongroom.attestation.{kind}")
+    # Loaded at their first use, so that nobody pays for kinds that he does not meet.
+    match evidence.kind:
+        case EvidenceKind.SGX:
+            from strongroom.attestation.sgx import verify
+        case EvidenceKind.TDX:
+            from strongroom.attestation.tdx import verify
+        case EvidenceKind.SNP:
+            from strongroom.attestation.snp import verify
+        case EvidenceKind.NITRO:
+            from strongroom.attestation.nitro import verify
+    return verify(evidence, roots, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -180,24 +181,20 @@ def _json_object(path: Path) -> dict[str, str]:
 
 def _pem(path: Path) -> str:
     """A file of certificates, in PEM or one in DER, as PEM."""
-    import base64
-
     data = _read(path, MAX_COLLATERAL)
-    if _PEM in data:
-        return data.decode("ascii", "replace")
-    body = base64.encodebytes(data).decode()
-    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+    return data.decode("ascii", "replace") if _PEM in data else ssl.DER_cert_to_PEM_cert(data)
 
 
 def _der(path: Path) -> bytes:
     """A revocation list in PEM or DER, as DER."""
-    import base64
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import load_pem_x509_crl
 
     data = _read(path, MAX_COLLATERAL)
-    if not data.startswith(_PEM):
+    if _PEM not in data:
         return data
     try:
-        return base64.b64decode(b"".join(data.strip().splitlines()[1:-1]), validate=True)
+        return load_pem_x509_crl(data).public_bytes(Encoding.DER)
     except ValueError as error:
         raise ConfigError(FILE_UNREADABLE, f"{path} is neither DER nor PEM") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Final
 
 from strongroom.codec.errors import CBOR_INVALID, CBOR_LIMIT, VALUE_TOO_LARGE
@@ -16,7 +17,20 @@ from strongroom.errors import CodecError
 MAX_DEPTH: Final = 16
 MAX_VALUES: Final = 4096
 
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+
+class _Major(IntEnum):
+    """RFC 8949, section 3.1."""
+
+    UNSIGNED = 0
+    NEGATIVE = 1
+    BYTES = 2
+    TEXT = 3
+    ARRAY = 4
+    MAP = 5
+    TAG = 6
+    SIMPLE = 7
+
+
 _INDEFINITE: Final = 31
 _BREAK: Final = 0xFF
 _SIMPLE_VALUES: Final[Mapping[int, bool | None]] = {20: False, 21: True, 22: None}
@@ -60,25 +74,25 @@ def encode(value: object) -> bytes:
         TypeError: A type that has no form here.
     """
     if isinstance(value, bool) or value is None:
-        return bytes([_SIMPLE << 5 | {False: 20, True: 21, None: 22}[value]])
+        return bytes([_Major.SIMPLE << 5 | {False: 20, True: 21, None: 22}[value]])
     if isinstance(value, int):
-        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+        return _head(_Major.UNSIGNED, value) if value >= 0 else _head(_Major.NEGATIVE, -1 - value)
     if isinstance(value, bytes):
-        return _head(_BYTES, len(value)) + value
+        return _head(_Major.BYTES, len(value)) + value
     if isinstance(value, str):
         text = value.encode()
-        return _head(_TEXT, len(text)) + text
+        return _head(_Major.TEXT, len(text)) + text
     if isinstance(value, Tagged):
-        return _head(_TAG, value.tag) + encode(value.value)
+        return _head(_Major.TAG, value.tag) + encode(value.value)
     if isinstance(value, Mapping):
         items = b"".join(encode(key) + encode(item) for key, item in value.items())
-        return _head(_MAP, len(value)) + items
+        return _head(_Major.MAP, len(value)) + items
     if isinstance(value, Sequence):
-        return _head(_ARRAY, len(value)) + b"".join(encode(item) for item in value)
+        return _head(_Major.ARRAY, len(value)) + b"".join(encode(item) for item in value)
     raise TypeError(f"no CBOR form for {type(value).__name__}")
 
 
-def _head(major: int, argument: int) -> bytes:
+def _head(major: _Major, argument: int) -> bytes:
     if argument < 24:
         return bytes([major << 5 | argument])
     for info, size in ((24, 1), (25, 2), (26, 4), (27, 8)):
@@ -104,23 +118,23 @@ class _Reader:
         if depth > MAX_DEPTH or self._values > MAX_VALUES:
             raise CodecError(CBOR_LIMIT, self._what)
         major, info = divmod(self._take(1)[0], 32)
-        if info == _INDEFINITE and major in {_ARRAY, _MAP}:
-            return self._list(None, depth) if major == _ARRAY else self._map(None, depth)
+        if info == _INDEFINITE and major in {_Major.ARRAY, _Major.MAP}:
+            return self._list(None, depth) if major == _Major.ARRAY else self._map(None, depth)
         argument = self._argument(info)
         match major:
-            case 0:
+            case _Major.UNSIGNED:
                 return argument
-            case 1:
+            case _Major.NEGATIVE:
                 return -1 - argument
-            case 2:
+            case _Major.BYTES:
                 return self._take(argument)
-            case 3:
+            case _Major.TEXT:
                 return self._text(argument)
-            case 4:
+            case _Major.ARRAY:
                 return self._list(argument, depth)
-            case 5:
+            case _Major.MAP:
                 return self._map(argument, depth)
-            case 6:
+            case _Major.TAG:
                 return Tagged(argument, self.value(depth + 1))
         return self._simple(info)
 
