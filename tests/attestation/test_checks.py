@@ -156,6 +156,37 @@ def test_a_check_of_snp_guests_refuses_alone(
     assert (caught.value.code, caught.value.found) == (code, found)
 
 
+TPM_CLAIMS = replace(CLAIMS, kind=EvidenceKind.TPM, root_sha256="aa", pcrs={4: "04", 7: "07"})
+PCRS = checks.PcrsAre({4: frozenset({"04", "14"}), 7: frozenset({"07"})})
+
+
+@pytest.mark.parametrize("kind", [EvidenceKind.TPM, EvidenceKind.AZ_SNP, EvidenceKind.AZ_TDX])
+def test_registers_of_a_tpm_must_be_as_listed(kind: EvidenceKind) -> None:
+    good = replace(TPM_CLAIMS, kind=kind)
+    PCRS.verify(good)
+    PCRS.verify(replace(good, pcrs={4: "14", 7: "07", 8: "anything"}))
+    for pcrs, found in (({4: "05", 7: "07"}, "05"), ({4: "04", 7: "04"}, "04"), ({7: "07"}, None)):
+        with pytest.raises(PolicyRefused) as caught:
+            PCRS.verify(replace(good, pcrs=pcrs))
+        assert (caught.value.code, caught.value.found) == ("policy-pcr", found)
+    PCRS.verify(replace(CLAIMS, pcrs={}))  # an enclave has none
+
+
+def test_the_key_of_a_tpm_must_be_pinned() -> None:
+    checks.TpmKeyPinned(frozenset({"aa"})).verify(TPM_CLAIMS)
+    checks.TpmKeyPinned(frozenset()).verify(replace(CLAIMS, kind=EvidenceKind.AZ_SNP))
+    for keys in (frozenset(), frozenset({"bb"})):
+        with pytest.raises(PolicyRefused, match="policy-tpm-key"):
+            checks.TpmKeyPinned(keys).verify(TPM_CLAIMS)
+
+
+def test_a_machine_with_a_tpm_is_measured_by_its_registers_alone() -> None:
+    checks.MeasurementIs({}).verify(TPM_CLAIMS)
+    for kind in (EvidenceKind.AZ_SNP, EvidenceKind.AZ_TDX):
+        with pytest.raises(PolicyRefused, match="policy-measurement"):
+            checks.MeasurementIs({}).verify(replace(TPM_CLAIMS, kind=kind))
+
+
 def test_a_revocation_list_can_be_demanded() -> None:
     checks.RevocationChecked(required=False).verify(SNP_CLAIMS)
     checks.RevocationChecked(required=True).verify(replace(SNP_CLAIMS, revocation_checked=True))
@@ -172,9 +203,11 @@ def test_floors_are_for_snp_and_statuses_for_intel() -> None:
     status = checks.TcbStatusIs(frozenset({"UpToDate"}))
     for kind in (EvidenceKind.SNP, EvidenceKind.NITRO):
         status.verify(replace(CLAIMS, kind=kind, tcb_status=""))
-    for kind in (SGX, TDX):
+    for kind in (SGX, TDX, EvidenceKind.AZ_TDX):
         with pytest.raises(PolicyRefused, match="policy-tcb-status"):
             status.verify(replace(CLAIMS, kind=kind, tcb_status=""))
+    with pytest.raises(PolicyRefused, match="policy-tcb-floor"):
+        FLOOR.verify(replace(SNP_CLAIMS, kind=EvidenceKind.AZ_SNP, tcb={}))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +218,16 @@ def test_floors_are_for_snp_and_statuses_for_intel() -> None:
             FLOOR,
             checks.TcbAtLeast({"Milan": {"snp": 20}, "Turin": {}}),
             ["Milan bootloader from 0", "Milan snp from 20", "product Turin"],
+        ),
+        (
+            PCRS,
+            checks.PcrsAre({4: frozenset({"04", "14", "24"})}),
+            ["PCR 4 24", "any value of PCR 7"],
+        ),
+        (
+            checks.TpmKeyPinned(frozenset({"aa"})),
+            checks.TpmKeyPinned(frozenset({"aa", "bb"})),
+            ["TPM key sha256:bb"],
         ),
         (checks.PrivilegeAtMost(0), checks.PrivilegeAtMost(2), ["VMPL up to 2"]),
         (

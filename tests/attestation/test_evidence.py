@@ -38,6 +38,9 @@ BY_KIND = {
     EvidenceKind.TDX: collaterals,
     EvidenceKind.SNP: snp_collaterals,
     EvidenceKind.NITRO: st.none(),
+    EvidenceKind.AZ_SNP: st.just({"chain": "pem"}) | st.just({"chain": "pem", "crl": "00"}),
+    EvidenceKind.AZ_TDX: collaterals,
+    EvidenceKind.TPM: st.none(),
 }
 
 

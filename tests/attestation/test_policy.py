@@ -323,6 +323,56 @@ def test_a_policy_for_snp_guests_needs_a_floor() -> None:
         Policy.parse(without)
 
 
+AZURE_TEXT = f"""
+version = 1
+kinds = ["az-snp-vtpm", "tpm"]
+measurements = {{ az-snp-vtpm = ["{"33" * 48}"] }}
+tcb_floor = {{ Milan = {{ snp = 24 }} }}
+tpm_keys = ["sha256:{"aa" * 32}"]
+
+[pcrs]
+4 = ["{"04" * 32}", "{"14" * 32}"]
+23 = ["{"23" * 32}"]
+"""
+
+
+def test_a_policy_for_tpms_is_read_and_strict() -> None:
+    policy = Policy.parse(AZURE_TEXT)
+    assert policy.pcrs == {4: {"04" * 32, "14" * 32}, 23: {"23" * 32}}
+    assert policy.roots.tpm_keys == policy.tpm_keys == {"aa" * 32}
+    assert policy.measurements == {EvidenceKind.AZ_SNP: {"33" * 48}}
+    assert Policy.parse(policy.to_toml()) == policy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("[pcrs]\n4", "[other]\n4", "other"),
+        ("[pcrs]\n4", "[pcrs]\n24", "pcrs"),
+        ("[pcrs]\n4", "[pcrs]\n-1", "pcrs"),
+        ("[pcrs]\n4", "[pcrs]\nfour", "pcrs"),
+        ("23 = [", "23 = []\n22 = [", "pcrs"),
+        ("04" * 32, "04" * 31, "pcrs"),
+        ("04" * 32, "AB" * 32, "pcrs"),
+        ("tpm_keys", "# tpm_keys", "tpm_keys is empty"),
+        ("sha256:aa", "aa", "tpm_keys"),
+        ("tcb_floor", "# tcb_floor", "tcb_floor names no product"),
+        ("measurements", "# measurements", "measurements"),
+    ],
+)
+def test_a_policy_for_tpms_that_leaves_something_open_is_refused(old: str, new: str, named: str) -> None:
+    assert old in AZURE_TEXT
+    with pytest.raises(ConfigError, match=named):
+        Policy.parse(AZURE_TEXT.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("kind", ["az-snp-vtpm", "tpm"])
+def test_a_policy_for_tpms_needs_registers(kind: str) -> None:
+    text = AZURE_TEXT.split("[pcrs]", maxsplit=1)[0].replace('["az-snp-vtpm", "tpm"]', f'["{kind}"]')
+    with pytest.raises(ConfigError, match=f"pcrs is empty, but kinds has {kind}"):
+        Policy.parse(text)
+
+
 # Writing
 
 hexes = {
@@ -330,7 +380,12 @@ hexes = {
     TDX: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
     EvidenceKind.SNP: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
     EvidenceKind.NITRO: st.from_regex(r"[0-9a-f]{96}:[0-9a-f]{96}:[0-9a-f]{96}", fullmatch=True),
+    EvidenceKind.AZ_SNP: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
+    EvidenceKind.AZ_TDX: st.from_regex(r"[0-9a-f]{96}", fullmatch=True),
 }
+registers = st.dictionaries(
+    st.integers(0, 23), st.frozensets(hexes[SGX], min_size=1, max_size=2), min_size=1, max_size=3
+)
 versions = st.integers(1, 255)
 floors = st.dictionaries(
     st.sampled_from(["Milan", "Genoa", "Turin"]),
@@ -351,12 +406,23 @@ floors = st.dictionaries(
     flags=st.tuples(*[st.booleans()] * 4),
     numbers=st.tuples(st.integers(0, 65535), st.integers(1, 604800), st.integers(0, 3)),
     floor=floors,
+    pcrs=registers,
 )
 def test_written_text_reads_back(
-    lists: Any, kinds: Any, statuses: Any, advisories: Any, roots: Any, flags: Any, numbers: Any, floor: Any
+    lists: Any,
+    kinds: Any,
+    statuses: Any,
+    advisories: Any,
+    roots: Any,
+    flags: Any,
+    numbers: Any,
+    floor: Any,
+    pcrs: Any,
 ) -> None:
-    guests = EvidenceKind.SNP in kinds
+    guests = not kinds.isdisjoint({EvidenceKind.SNP, EvidenceKind.AZ_SNP})
     extra: dict[str, Any] = {
+        "pcrs": pcrs,
+        "tpm_keys": roots,
         "tcb_floor": floor,
         "max_vmpl": numbers[2] if guests else 0,
         "allow_migration": guests and flags[0],

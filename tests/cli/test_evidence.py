@@ -17,6 +17,7 @@ from strongroom.attestation.policy_text import render_policy
 from strongroom.cli.evidence import Kind
 from strongroom_simulator.nitro import NitroPlatform
 from strongroom_simulator.snp import TCB, Guest, SnpPlatform
+from strongroom_simulator.tpm import SimulatedTpm
 
 NOW = 1_800_000_000
 WHEN = "2027-01-15T08:00:00Z"
@@ -177,6 +178,51 @@ def test_real_intel_evidence_is_packed_and_appraised(testdata: Path, tmp_path: P
     assert result.code == 0, result.err
     assert result.out.startswith("ATTESTED: ")
     assert "anchor        intel" in result.out
+
+
+def test_a_recorded_azure_vm_is_packed_and_appraised(testdata: Path, tmp_path: Path, cli: Any) -> None:
+    pem = (testdata / "vectors/amd/milan_ask_ark_asvk.pem").read_text()
+    end = "-----END CERTIFICATE-----\n"
+    (tmp_path / "chain.pem").write_text("".join(each + end for each in pem.split(end)[:2]))
+    quote = testdata / "vectors/evidence/AZVTPM_snp_evidence-v2.json"
+    path, policy = tmp_path / "e.json", tmp_path / "p.toml"
+    options = ["--kind", "az-snp-vtpm", "--quote", quote, "--chain", tmp_path / "chain.pem"]
+    assert cli("evidence", "pack", *options, "--collected", "1770000000", "-o", path).code == 0
+    demands: dict[str, Any] = {
+        "kinds": [EvidenceKind.AZ_SNP],
+        "measurements": {EvidenceKind.AZ_SNP: ["00" * 48]},
+        "tcb_floor": {"Milan": {}},
+        "require_revocation": False,
+        "pcrs": {7: ["00" * 32]},
+    }
+    verify = ["evidence", "verify", path, "--at", "collected", "--policy", policy]
+    policy.write_text(render_policy(**demands))
+    refused = cli(*verify, "--json")
+    assert (refused.code, refused.error["code"]) == (3, "policy-measurement")
+    demands["measurements"] = {EvidenceKind.AZ_SNP: [refused.error["found"]]}
+    policy.write_text(render_policy(**demands))
+    refused = cli(*verify, "--json")
+    assert (refused.code, refused.error["code"]) == (3, "policy-pcr")
+    demands["pcrs"] = {7: [refused.error["found"]]}
+    policy.write_text(render_policy(**demands))
+    result = cli(*verify)
+    assert result.code == 0, result.err
+    assert "anchor        amd" in result.out
+    assert "PCR 7         f014e5cbfa297ee7" in result.out
+
+
+def test_what_a_tpm_does_not_do_is_said(tmp_path: Path, cli: Any) -> None:
+    tpm = SimulatedTpm()
+    (tmp_path / "q.json").write_bytes(tpm.evidence(b"n" * 48))
+    path, policy = tmp_path / "e.json", tmp_path / "p.toml"
+    assert cli("evidence", "pack", "--kind", "tpm", "--quote", tmp_path / "q.json", "-o", path).code == 0
+    text = render_policy(
+        kinds=[EvidenceKind.TPM], measurements={}, pcrs={4: ["00" * 32]}, tpm_keys=[tpm.key_sha256]
+    )
+    policy.write_text(text)
+    result = cli("evidence", "verify", path, "--policy", policy)
+    assert result.code == 0, result.err
+    assert "It does not keep its owner from reading its memory." in result.out
 
 
 def test_nitro_documents_need_nothing_beside_them(tmp_path: Path, cli: Any) -> None:

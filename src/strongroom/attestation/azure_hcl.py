@@ -120,7 +120,9 @@ class AzureClaims:
     tpm: TpmClaims
 
 
-def verify(hcl_report: bytes, attest: bytes, signature: bytes, *, nonce: bytes, pcrs: Pcrs) -> AzureClaims:
+def verify(
+    hcl_report: bytes, attest: bytes, signature: bytes, *, nonce: bytes | None, pcrs: Pcrs
+) -> AzureClaims:
     """Verify that a VM's report holds together, and a quote by the key in it.
 
     This trusts the hardware report within. Verify that as well, by itself, and pass what it binds to
@@ -130,7 +132,8 @@ def verify(hcl_report: bytes, attest: bytes, signature: bytes, *, nonce: bytes, 
         hcl_report: From the NV index.
         attest: TPMS_ATTEST, as it was signed.
         signature: TPMT_SIGNATURE; `tpm_structures.frame_rsassa` makes it of a bare one.
-        nonce: What the quote must be for, 1 to 66 bytes.
+        nonce: What the quote must be for, 1 to 66 bytes; None to accept any, where freshness is shown
+            otherwise.
         pcrs: The values that the quote must cover, exactly.
 
     Raises:

@@ -20,6 +20,7 @@ from strongroom.attestation.errors import (
     POLICY_KIND,
     POLICY_MEASUREMENT,
     POLICY_MIGRATION,
+    POLICY_PCR,
     POLICY_PRIVILEGE,
     POLICY_REPORT_DATA,
     POLICY_REVOCATION,
@@ -28,8 +29,9 @@ from strongroom.attestation.errors import (
     POLICY_SVN,
     POLICY_TCB_FLOOR,
     POLICY_TCB_STATUS,
+    POLICY_TPM_KEY,
 )
-from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
+from strongroom.attestation.evidence import INTEL_KINDS, SNP_KINDS, TPM_KINDS, EvidenceKind
 from strongroom.errors import PolicyRefused
 
 
@@ -109,6 +111,8 @@ class MeasurementIs:
 
     def verify(self, claims: Claims) -> None:
         """Raises `policy-measurement`."""
+        if claims.kind is EvidenceKind.TPM:
+            return  # nothing measures a machine but its PCRs
         accepted = self.measurements.get(claims.kind, frozenset())
         if claims.measurement not in accepted:
             raise PolicyRefused(POLICY_MEASUREMENT, found=claims.measurement, expected=_listed(accepted))
@@ -129,7 +133,7 @@ class TcbStatusIs:
 
     def verify(self, claims: Claims) -> None:
         """Raises `policy-tcb-status`."""
-        if claims.kind not in DCAP_KINDS:
+        if claims.kind not in INTEL_KINDS:
             return  # their vendors publish none
         if claims.tcb_status not in self.statuses:
             raise PolicyRefused(POLICY_TCB_STATUS, found=claims.tcb_status, expected=_listed(self.statuses))
@@ -150,7 +154,7 @@ class TcbAtLeast:
 
     def verify(self, claims: Claims) -> None:
         """Raises `policy-tcb-floor`."""
-        if claims.kind is not EvidenceKind.SNP:
+        if claims.kind not in SNP_KINDS:
             return
         if claims.product not in self.floors:
             raise PolicyRefused(POLICY_TCB_FLOOR, found=claims.product, expected=_listed(self.floors))
@@ -169,6 +173,48 @@ class TcbAtLeast:
                 lower = other.floors[product].get(part, 0)
                 if lower < least:
                     yield f"{product} {part} from {lower}"
+
+
+@dataclass(frozen=True, slots=True)
+class PcrsAre:
+    """The registers of a TPM that the policy names have values that it lists."""
+
+    pcrs: Mapping[int, frozenset[str]]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-pcr`."""
+        if claims.kind not in TPM_KINDS:
+            return
+        for number, accepted in sorted(self.pcrs.items()):
+            found = claims.pcrs.get(number)
+            if found not in accepted:
+                raise PolicyRefused(POLICY_PCR, f"PCR {number}", found=found, expected=_listed(accepted))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Registers that `other` leaves open, and values that only `other` lists."""
+        for number, accepted in sorted(self.pcrs.items()):
+            if number not in other.pcrs:
+                yield f"any value of PCR {number}"
+                continue
+            for value in sorted(other.pcrs[number] - accepted):
+                yield f"PCR {number} {value}"
+
+
+@dataclass(frozen=True, slots=True)
+class TpmKeyPinned:
+    """The attestation key of a TPM is one that the policy pins; no vendor vouches for it in the evidence."""
+
+    keys: frozenset[str]
+
+    def verify(self, claims: Claims) -> None:
+        """Raises `policy-tpm-key`."""
+        if claims.kind is EvidenceKind.TPM and claims.root_sha256 not in self.keys:
+            found = f"sha256:{claims.root_sha256}"
+            raise PolicyRefused(POLICY_TPM_KEY, found=found, expected=_listed(self.keys))
+
+    def wider(self, other: Self) -> Iterable[str]:
+        """Keys that only `other` pins."""
+        return [f"TPM key sha256:{key}" for key in sorted(other.keys - self.keys)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class Anchor(StrEnum):
     INTEL = "intel"
     AMD = "amd"
     AWS = "aws"
+    TPM = "tpm"
     SIMULATED = "simulated"
 
 
@@ -33,15 +34,18 @@ class Claims:
         measurement: Lower-case hex. SGX: MRENCLAVE (32 bytes). TDX: MRTD (48 bytes); where a run-time
             register is not zero, followed by `:RTMR0:RTMR1:RTMR2:RTMR3`, so that a policy which lists a bare
             MRTD never admits a guest of which it knows the firmware only. SNP: the launch digest (48 bytes).
-            Nitro: PCR0, PCR1 and PCR2 (48 bytes each), joined by `:`.
+            Nitro: PCR0, PCR1 and PCR2 (48 bytes each), joined by `:`. Azure: that of the paravisor, as SNP or
+            TDX has it; what the VM runs is in its PCRs. TPM: empty, for the same reason.
         signer: Lower-case hex. SGX: MRSIGNER. TDX: MROWNER. SNP: the digest of the ID key. Nitro: PCR8, zeros
             for an image that was not signed.
-        report_data: What the attested code chose: 64 bytes; for Nitro `user_data`, at most 512 bytes.
+        report_data: What the attested code chose: 64 bytes; for Nitro `user_data`, at most 512 bytes. Azure,
+            TPM: the nonce of the TPM's quote, padded with zeros.
         init_data_digest: SHA-384 of the init-data; zeros if there is none. SGX with KSS: from CONFIGID. TDX:
-            from MRCONFIGID. SNP: of the init-data that comes along and whose SHA-256 is HOST_DATA. Nitro has
-            no place for it.
-        tcb_status: The vendor's word on the platform, for example `UpToDate`; empty for SNP and Nitro, whose
-            vendors publish none.
+            from MRCONFIGID. SNP: of the init-data that comes along and whose SHA-256 is HOST_DATA. Azure,
+            TPM: of the init-data that comes along and that PCR 8 was extended with. Nitro has no place for
+            it.
+        tcb_status: The vendor's word on the platform, for example `UpToDate`; empty where the vendor
+            publishes none.
         advisories: Security advisories that apply, as the vendor names them.
         debug: Whether the host can read the enclave.
         product_id: ISVPRODID (SGX); 0 for TDX, which has none.
@@ -53,7 +57,8 @@ class Claims:
         privilege: SNP: the VMPL at which the report was asked for, 0 is the highest; 0 for others.
         migratable: SNP: whether a migration agent may move the guest's memory; false for others.
         revocation_checked: Whether a revocation list was at hand. Always so for SGX and TDX; Nitro's
-            certificates live for hours instead.
+            certificates live for hours instead; a pinned key of a TPM has no certificate.
+        pcrs: Azure, TPM: the registers of the bank SHA-256 by number, lower-case hex; empty for others.
     """
 
     kind: EvidenceKind
@@ -75,6 +80,7 @@ class Claims:
     privilege: int = 0
     migratable: bool = False
     revocation_checked: bool = True
+    pcrs: Mapping[int, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The claims for machines: bytes as lower-case hex."""
@@ -98,6 +104,7 @@ class Claims:
             "privilege": self.privilege,
             "migratable": self.migratable,
             "revocation_checked": self.revocation_checked,
+            "pcrs": {str(number): value for number, value in sorted(self.pcrs.items())},
             "expires": self.expires,
         }
 

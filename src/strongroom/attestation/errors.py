@@ -175,6 +175,16 @@ POLICY_MIGRATION = _refusal(
     "A migration agent may move the guest's memory and the policy does not allow that",
     "Start the guest with a policy that forbids a migration agent.",
 )
+POLICY_PCR = _refusal(
+    "policy-pcr",
+    "A register of the TPM does not have a value that the policy lists",
+    _EDIT_POLICY,
+)
+POLICY_TPM_KEY = _refusal(
+    "policy-tpm-key",
+    "The attestation key of the TPM is not one that the policy pins",
+    "Enrol the TPM, and list the digest of its key in tpm_keys.",
+)
 POLICY_REVOCATION = _refusal(
     "policy-revocation",
     "The evidence comes without a revocation list",

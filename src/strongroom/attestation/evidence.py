@@ -53,17 +53,32 @@ class EvidenceKind(StrEnum):
     TDX = "tdx"
     SNP = "snp"
     NITRO = "nitro"
+    AZ_SNP = "az-snp-vtpm"
+    """An Azure confidential VM on SNP; the names are those of the KBS protocol."""
+    AZ_TDX = "az-tdx-vtpm"
+    """An Azure confidential VM on TDX."""
+    TPM = "tpm"
+    """A machine with a TPM 2.0. It shows what was started and keeps no host from reading memory."""
 
 
 DCAP_KINDS: Final = (EvidenceKind.SGX, EvidenceKind.TDX)
 """Kinds whose evidence is a quote of Intel's DCAP."""
 
+INTEL_KINDS: Final = (*DCAP_KINDS, EvidenceKind.AZ_TDX)
+"""Kinds whose evidence is or holds such a quote."""
+
+SNP_KINDS: Final = (EvidenceKind.SNP, EvidenceKind.AZ_SNP)
+"""Kinds whose evidence holds a report of AMD's SEV-SNP."""
+
+TPM_KINDS: Final = (EvidenceKind.AZ_SNP, EvidenceKind.AZ_TDX, EvidenceKind.TPM)
+"""Kinds whose evidence holds a quote of a TPM, virtual or not."""
+
 _COLLATERAL: Final = {
-    EvidenceKind.SGX: (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"})),
-    EvidenceKind.TDX: (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"})),
+    **dict.fromkeys(INTEL_KINDS, (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"}))),
     EvidenceKind.SNP: (SNP_COLLATERAL, frozenset({"crl"})),
+    EvidenceKind.AZ_SNP: (frozenset({"chain"}), frozenset({"crl"})),
 }
-"""By kind, the names that collateral must have and those that it may have. A Nitro document needs none."""
+"""By kind, the names that collateral must have and those that it may have. The other kinds need none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,8 @@ class Evidence:
 
     Attributes:
         kind: Kind of TEE.
-        quote: What the hardware signed, at most 64 KiB: an SGX or TDX quote, an SNP report, a Nitro document.
+        quote: What the hardware signed, at most 64 KiB: an SGX or TDX quote, an SNP report, a Nitro
+            document; for kinds with a TPM the JSON text of `tpm_forms`, in which that is.
         collateral: The vendor's statements that verification needs, by name; together at most 512 KiB.
         init_data: What the TEE was started with, at most 64 KiB; the quote carries its digest.
         event_log: TDX: what the guest has measured (CCEL), at most 192 KiB; the quote's registers bind it.

@@ -38,6 +38,8 @@ class Policy:
         measurements: Accepted measurements by kind; see `Claims.measurement`.
         tcb_statuses: Accepted TCB statuses of SGX and TDX platforms.
         tcb_floor: Lowest accepted versions of an SNP platform's firmware: by product, by part.
+        pcrs: Accepted values of a TPM's registers in the bank SHA-256, lower-case hex, by number.
+        tpm_keys: SHA-256 of accepted attestation keys of TPMs (SubjectPublicKeyInfo in DER), lower-case hex.
         max_vmpl: Lowest accepted privilege level of an SNP guest's report; 0 is the highest.
         allow_migration: Whether SNP guests with a migration agent are accepted.
         require_revocation: Whether evidence without a revocation list is refused.
@@ -58,6 +60,8 @@ class Policy:
     measurements: Mapping[EvidenceKind, frozenset[str]]
     tcb_statuses: frozenset[str] = frozenset({"UpToDate"})
     tcb_floor: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pcrs: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    tpm_keys: frozenset[str] = frozenset()
     max_vmpl: int = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -102,8 +106,8 @@ class Policy:
 
     @property
     def roots(self) -> TrustRoots:
-        """The roots up to which evidence is verified: the vendors', and pinned simulated ones."""
-        return TrustRoots(simulated=self.simulated_roots)
+        """Up to what evidence is verified: the vendors' roots, pinned simulated ones, pinned TPM keys."""
+        return TrustRoots(simulated=self.simulated_roots, tpm_keys=self.tpm_keys)
 
     def to_toml(self) -> str:
         """The policy as commented TOML that `parse` reads back; the original's comments are not kept."""
@@ -156,6 +160,8 @@ class Policy:
             checks.NotDebug(self.allow_debug),
             checks.TcbStatusIs(self.tcb_statuses),
             checks.TcbAtLeast(self.tcb_floor),
+            checks.PcrsAre(self.pcrs),
+            checks.TpmKeyPinned(self.tpm_keys),
             checks.PrivilegeAtMost(self.max_vmpl),
             checks.NotMigratable(self.allow_migration),
             checks.RevocationChecked(self.require_revocation),

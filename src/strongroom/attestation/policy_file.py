@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import POLICY_INVALID
-from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
+from strongroom.attestation.evidence import INTEL_KINDS, SNP_KINDS, TPM_KINDS, EvidenceKind
 from strongroom.errors import ConfigError, CryptoError
 
 MAX_POLICY: Final = 64 * 1024
@@ -19,6 +20,8 @@ _MAX_ENTRIES: Final = 512
 
 _SgxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _TdxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}((:[0-9a-f]{96}){4})?\Z")]
+_Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Pcr = Annotated[int, msgspec.Meta(ge=0, le=23)]
 _SnpMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}\Z")]
 _NitroMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}(:[0-9a-f]{96}){2}\Z")]
 _Version = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -39,15 +42,17 @@ _TcbStatus = Literal[
 ]
 
 
-class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     sgx: Annotated[tuple[_SgxMeasurement, ...], _Few] = ()
     tdx: Annotated[tuple[_TdxMeasurement, ...], _Few] = ()
     snp: Annotated[tuple[_SnpMeasurement, ...], _Few] = ()
     nitro: Annotated[tuple[_NitroMeasurement, ...], _Few] = ()
+    az_snp_vtpm: Annotated[tuple[_SnpMeasurement, ...], _Few] = ()
+    az_tdx_vtpm: Annotated[tuple[_TdxMeasurement, ...], _Few] = ()
 
     def by_kind(self) -> dict[EvidenceKind, frozenset[str]]:
-        lists = {kind: getattr(self, kind) for kind in EvidenceKind}
-        return {kind: frozenset(listed) for kind, listed in lists.items() if listed}
+        lists = msgspec.to_builtins(self)
+        return {EvidenceKind(kind): frozenset(listed) for kind, listed in lists.items() if listed}
 
 
 class _Floor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -74,9 +79,11 @@ class _TcbFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]
-    measurements: _Measurements
+    measurements: _Measurements = _Measurements()
     tcb_statuses: Annotated[tuple[_TcbStatus, ...], _Few] = ()
     tcb_floor: _TcbFloor = _TcbFloor()
+    pcrs: dict[_Pcr, Annotated[tuple[_Sha256, ...], _SomeFew]] = {}
+    tpm_keys: Annotated[tuple[_Digest, ...], _Few] = ()
     max_vmpl: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -105,6 +112,8 @@ def read(text: str) -> dict[str, Any]:
         "measurements": file.measurements.by_kind(),
         "tcb_statuses": frozenset(file.tcb_statuses),
         "tcb_floor": file.tcb_floor.by_product(),
+        "pcrs": {number: frozenset(values) for number, values in file.pcrs.items()},
+        "tpm_keys": frozenset(key.removeprefix("sha256:") for key in file.tpm_keys),
         "max_vmpl": file.max_vmpl,
         "allow_migration": file.allow_migration,
         "require_revocation": file.require_revocation,
@@ -132,7 +141,7 @@ def _toml(text: str) -> dict[str, Any]:
 
 def _convert(value: dict[str, Any]) -> _PolicyFile:
     try:
-        return msgspec.convert(value, _PolicyFile)
+        return msgspec.convert(value, _PolicyFile, str_keys=True)
     except msgspec.ValidationError as error:
         raise ConfigError(POLICY_INVALID, _printable(str(error))) from None
 
@@ -141,16 +150,26 @@ def _check_whole(file: _PolicyFile) -> None:
     """What no single key shows: a policy that leaves open what it accepts is none."""
     accepted = file.measurements.by_kind()
     for kind in file.kinds:
-        if kind not in accepted:
+        if kind not in accepted and kind is not EvidenceKind.TPM:
             raise ConfigError(POLICY_INVALID, f"measurements.{kind} is empty, but kinds has {kind}")
-    if not file.tcb_statuses and not set(DCAP_KINDS).isdisjoint(file.kinds):
-        raise ConfigError(POLICY_INVALID, "tcb_statuses is empty, but kinds has sgx or tdx")
-    if EvidenceKind.SNP in file.kinds and not file.tcb_floor.by_product():
-        raise ConfigError(POLICY_INVALID, "kinds has snp, but tcb_floor names no product")
+    if not file.tcb_statuses and not set(INTEL_KINDS).isdisjoint(file.kinds):
+        raise ConfigError(POLICY_INVALID, f"tcb_statuses is empty, but kinds has {_which(file, INTEL_KINDS)}")
+    if not set(SNP_KINDS).isdisjoint(file.kinds) and not file.tcb_floor.by_product():
+        raise ConfigError(
+            POLICY_INVALID, f"tcb_floor names no product, but kinds has {_which(file, SNP_KINDS)}"
+        )
+    if not set(TPM_KINDS).isdisjoint(file.kinds) and not file.pcrs:
+        raise ConfigError(POLICY_INVALID, f"pcrs is empty, but kinds has {_which(file, TPM_KINDS)}")
+    if EvidenceKind.TPM in file.kinds and not file.tpm_keys:
+        raise ConfigError(POLICY_INVALID, "tpm_keys is empty, but kinds has tpm")
     if file.allow_simulated and not file.simulated_roots:
         raise ConfigError(POLICY_INVALID, "allow_simulated = true needs simulated_roots")
     if file.broker_key is not None:
         _check_broker_key(file.broker_key)
+
+
+def _which(file: _PolicyFile, kinds: Collection[EvidenceKind]) -> str:
+    return next(kind for kind in file.kinds if kind in kinds)
 
 
 def _check_broker_key(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from strongroom.attestation import policy_file
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import SNP_KINDS, EvidenceKind
 
 _HEAD: Final = """\
 # Strongroom appraisal policy. It says which attested code may see data (a client's policy)
@@ -18,7 +18,9 @@ _SIMULATED: Final = """\
 SIMULATED evidence is accepted. It comes from a test key on an ordinary machine and
 protects nothing: set this to false before you send data that matters."""
 
-_OTHER_MEASUREMENTS: Final = "\nThe launch digest for snp, PCR0:PCR1:PCR2 for nitro."
+_OTHER_MEASUREMENTS: Final = (
+    "\nThe launch digest for snp, PCR0:PCR1:PCR2 for nitro, the paravisor's for az-*."
+)
 
 
 def render_policy(
@@ -27,6 +29,8 @@ def render_policy(
     measurements: Mapping[EvidenceKind, Collection[str]],
     tcb_statuses: Collection[str] = ("UpToDate",),
     tcb_floor: Mapping[str, Mapping[str, int]] | None = None,
+    pcrs: Mapping[int, Collection[str]] | None = None,
+    tpm_keys: Collection[str] = (),
     max_vmpl: int = 0,
     allow_migration: bool = False,
     require_revocation: bool = True,
@@ -46,8 +50,7 @@ def render_policy(
     Raises:
         ConfigError: `policy-invalid`: `Policy.parse` would not read it back.
     """
-    guests = EvidenceKind.SNP in kinds
-    roots = [f"sha256:{root.removeprefix('sha256:')}" for root in simulated_roots]
+    guests = not set(SNP_KINDS).isdisjoint(kinds)
     parts = [
         _HEAD + _line("version", 1),
         _key("service", service, "The service that is meant; another one of the same broker is refused."),
@@ -86,8 +89,13 @@ def render_policy(
         ),
         _key(
             "simulated_roots",
-            sorted(roots),
+            _digests(simulated_roots),
             "SHA-256 of the simulator's root certificate. No other simulated root is accepted.",
+        ),
+        _key(
+            "tpm_keys",
+            _digests(tpm_keys) or None,
+            "SHA-256 of the attestation keys of the TPMs that were enrolled.",
         ),
         _key("max_evidence_age", max_evidence_age, "Seconds for which a worker's evidence counts as fresh."),
         _key(
@@ -104,7 +112,7 @@ def render_policy(
             "measurements",
             measurements,
             "The approved code, as `strongroom measure` prints it: MRENCLAVE for sgx, MRTD for tdx."
-            + _OTHER_MEASUREMENTS * bool({EvidenceKind.SNP, EvidenceKind.NITRO}.intersection(kinds)),
+            + _OTHER_MEASUREMENTS * (not {EvidenceKind.SGX, EvidenceKind.TDX}.issuperset(kinds)),
         ),
         _table(
             "broker_measurements",
@@ -112,7 +120,7 @@ def render_policy(
             "The approved code of a key broker that runs in a trusted execution environment itself.",
         ),
     ]
-    parts.append(_floors(tcb_floor or {}))
+    parts += [_floors(tcb_floor or {}), _registers(pcrs or {})]
     text = "\n".join(part for part in parts if part)
     policy_file.read(text)
     return text
@@ -134,6 +142,16 @@ def _floors(floors: Mapping[str, Mapping[str, int]]) -> str:
         tables.append(f"[tcb_floor.{product}]\n{lines}")
     comment = "Lowest accepted firmware versions of an SNP platform. A product that is not named is refused."
     return _comment(comment) + "\n".join(tables) if tables else ""
+
+
+def _registers(pcrs: Mapping[int, Collection[str]]) -> str:
+    lines = "".join(_list(str(number), sorted(pcrs[number])) for number in sorted(pcrs))
+    comment = "Accepted values of the TPM's registers (SHA-256). One that is not named may have any."
+    return f"{_comment(comment)}[pcrs]\n{lines}" if lines else ""
+
+
+def _digests(values: Collection[str]) -> list[str]:
+    return sorted(f"sha256:{value.removeprefix('sha256:')}" for value in values)
 
 
 def _list(name: str, values: list[str]) -> str:

@@ -48,9 +48,12 @@ class TrustRoots:
         intel: Whether Intel's root is trusted.
         amd: Whether AMD's roots are trusted.
         aws: Whether the root of AWS Nitro Enclaves is trusted.
+        tpm_keys: SHA-256 of attestation keys of TPMs (SubjectPublicKeyInfo in DER), lower-case hex. Whoever
+            pins one knows that a TPM holds it.
     """
 
     simulated: frozenset[str] = frozenset()
     intel: bool = True
     amd: bool = True
     aws: bool = True
+    tpm_keys: frozenset[str] = frozenset()

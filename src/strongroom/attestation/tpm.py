@@ -124,14 +124,17 @@ class Credential:
     encrypted_secret: bytes
 
 
-def verify_quote(ak: TpmPublic, attest: bytes, signature: bytes, *, nonce: bytes, pcrs: Pcrs) -> TpmClaims:
+def verify_quote(
+    ak: TpmPublic, attest: bytes, signature: bytes, *, nonce: bytes | None, pcrs: Pcrs
+) -> TpmClaims:
     """Verify a quote by an AK of which the public area is known. Whose AK it is, is for the caller to know.
 
     Args:
         ak: The AK; its attributes are checked.
         attest: TPMS_ATTEST, as it was signed.
         signature: TPMT_SIGNATURE.
-        nonce: What the quote must be for, 1 to 66 bytes.
+        nonce: What the quote must be for, 1 to 66 bytes; None to accept any, where freshness is shown
+            otherwise.
         pcrs: The values that the quote must cover, exactly, of at least one PCR.
 
     Raises:
@@ -145,7 +148,7 @@ def verify_quote(ak: TpmPublic, attest: bytes, signature: bytes, *, nonce: bytes
 
 
 def verify_quote_by_key(
-    key: PublicKey, attest: bytes, signature: bytes, *, nonce: bytes, pcrs: Pcrs
+    key: PublicKey, attest: bytes, signature: bytes, *, nonce: bytes | None, pcrs: Pcrs
 ) -> TpmClaims:
     """Verify a quote by a bare key that somebody trusted calls an AK. Arguments as of `verify_quote`.
 
@@ -227,15 +230,13 @@ def make_credential(
 
 
 def _verify(
-    key: PublicKey, name: bytes, attest: bytes, signature: TpmSignature, *, nonce: bytes, pcrs: Pcrs
+    key: PublicKey, name: bytes, attest: bytes, signature: TpmSignature, *, nonce: bytes | None, pcrs: Pcrs
 ) -> TpmClaims:
     """Nothing of the quote is read before its signature holds."""
     _check_signature(key, attest, signature)
     quote = TpmQuote.parse(attest)
-    if not 1 <= len(nonce) <= MAX_DATA or not hmac.compare_digest(quote.extra_data, nonce):
-        raise EvidenceError(
-            EVIDENCE_NONCE, "TPM quote", found=quote.extra_data.hex(), expected=nonce[:66].hex()
-        )
+    if nonce is not None:
+        _check_nonce(quote.extra_data, nonce)
     if not any(pcrs.values()):
         raise EvidenceError(EVIDENCE_BINDING, "a TPM quote over no PCR says nothing")
     expected = pcr_digest(signature.digest, quote.selection, pcrs)
@@ -256,6 +257,11 @@ def _verify(
         restart_count=quote.restart_count,
         safe=quote.safe,
     )
+
+
+def _check_nonce(found: bytes, nonce: bytes) -> None:
+    if not 1 <= len(nonce) <= MAX_DATA or not hmac.compare_digest(found, nonce):
+        raise EvidenceError(EVIDENCE_NONCE, "TPM quote", found=found.hex(), expected=nonce[:66].hex())
 
 
 def _check_signature(key: PublicKey, signed: bytes, signature: TpmSignature) -> None:

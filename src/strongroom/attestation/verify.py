@@ -32,4 +32,10 @@ def verify_evidence(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
             from strongroom.attestation.snp import verify
         case EvidenceKind.NITRO:
             from strongroom.attestation.nitro import verify
+        case EvidenceKind.AZ_SNP:
+            from strongroom.attestation.azure import verify_snp as verify
+        case EvidenceKind.AZ_TDX:
+            from strongroom.attestation.azure import verify_tdx as verify
+        case EvidenceKind.TPM:
+            from strongroom.attestation.tpm_host import verify
     return verify(evidence, roots, now)

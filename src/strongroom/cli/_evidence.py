@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from strongroom.attestation import ccel
 from strongroom.attestation.evidence import (
-    DCAP_KINDS,
+    INTEL_KINDS,
     MAX_COLLATERAL,
     MAX_INIT_DATA,
     MAX_QUOTE,
+    SNP_KINDS,
     Evidence,
     EvidenceKind,
 )
@@ -143,30 +144,39 @@ def _say_claims(claims: Claims) -> None:
         ("init-data", f"sha384:{claims.init_data_digest.hex()}"),
         ("TCB status", claims.tcb_status),
         ("TCB", ", ".join(f"{part} {version}" for part, version in claims.tcb.items())),
+        *((f"PCR {number}", value) for number, value in sorted(claims.pcrs.items()) if int(value, 16)),
         ("advisories", ", ".join(claims.advisories)),
         ("valid until", _shown(claims.expires)),
     ]
     for name, value in rows:
         if value:
             say(f"  {name:<13} {value}")
+    if claims.kind is EvidenceKind.TPM:
+        say("  A TPM says what the machine has started. It does not keep its owner from reading its memory.")
 
 
 def _collateral(parts: Parts) -> dict[str, str] | None:
     """The collateral of a kind; what belongs to another kind is refused, not ignored."""
-    intel = {"--collateral": parts.collateral}
-    amd = {"--vek": parts.vek, "--chain": parts.chain, "--crl": parts.crl}
-    dcap, snp = parts.kind in DCAP_KINDS, parts.kind == EvidenceKind.SNP
-    for option, path in {**({} if dcap else intel), **({} if snp else amd)}.items():
-        if path is not None:
+    for option, path, kinds in (
+        ("--collateral", parts.collateral, INTEL_KINDS),
+        ("--vek", parts.vek, (EvidenceKind.SNP,)),
+        ("--chain", parts.chain, SNP_KINDS),
+        ("--crl", parts.crl, SNP_KINDS),
+    ):
+        if path is not None and parts.kind not in kinds:
             raise ConfigError(OPTION_INVALID, f"{option} has no meaning for {parts.kind} evidence")
-    if dcap and parts.collateral is not None:
+    if parts.collateral is not None:
         return _json_object(parts.collateral)
-    if not snp or (parts.vek is None and parts.chain is None and parts.crl is None):
-        return None
-    if parts.vek is None or parts.chain is None:
+    found = {}
+    if parts.vek is not None:
+        found["vek"] = _pem(parts.vek)
+    if parts.chain is not None:
+        found["chain"] = _pem(parts.chain)
+    if parts.crl is not None:
+        found["crl"] = _der(parts.crl).hex()
+    if parts.kind == EvidenceKind.SNP and found and not {"vek", "chain"} <= found.keys():
         raise ConfigError(OPTION_INVALID, "--vek and --chain go together")
-    found = {"vek": _pem(parts.vek), "chain": _pem(parts.chain)}
-    return found if parts.crl is None else {**found, "crl": _der(parts.crl).hex()}
+    return found or None
 
 
 def _json_object(path: Path) -> dict[str, str]:

@@ -22,6 +22,9 @@ class Kind(StrEnum):
     TDX = "tdx"
     SNP = "snp"
     NITRO = "nitro"
+    AZ_SNP = "az-snp-vtpm"
+    AZ_TDX = "az-tdx-vtpm"
+    TPM = "tpm"
 
 
 @app.command(
@@ -33,21 +36,25 @@ def pack(
     quote: Annotated[
         Path,
         typer.Option(
-            "--quote", "--report", "--document", help="What the hardware signed, as it came: bytes, not hex."
+            "--quote",
+            "--report",
+            "--document",
+            help="What the hardware signed, as it came: bytes, not hex. az-*, tpm: JSON as Trustee has it.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Evidence file to write.")],
     collateral: Annotated[
-        Path | None, typer.Option("--collateral", help="sgx, tdx: Intel's collateral (JSON).")
+        Path | None, typer.Option("--collateral", help="sgx, tdx, az-tdx-vtpm: Intel's collateral (JSON).")
     ] = None,
     vek: Annotated[
         Path | None, typer.Option("--vek", help="snp: certificate of the VCEK or VLEK (DER or PEM).")
     ] = None,
     chain: Annotated[
-        Path | None, typer.Option("--chain", help="snp: certificates of ASK or ASVK, and ARK (PEM).")
+        Path | None,
+        typer.Option("--chain", help="snp, az-snp-vtpm: certificates of ASK or ASVK, and ARK (PEM)."),
     ] = None,
     crl: Annotated[
-        Path | None, typer.Option("--crl", help="snp: AMD's revocation list (DER or PEM).")
+        Path | None, typer.Option("--crl", help="snp, az-snp-vtpm: AMD's revocation list (DER or PEM).")
     ] = None,
     event_log: Annotated[
         Path | None,
