@@ -81,6 +81,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key: Its signing key, `ed25519:...`.
         listen: `host:port`.
         store: Folder of the key store; empty for the one in the state folder.
+        gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
+            for none.
         profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
     """
 
@@ -88,6 +90,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     listen: str = "127.0.0.1:8471"
     store: str = ""
+    gpu_rims: str = ""
     profile: Literal["production", "trial"] = "production"
 
 

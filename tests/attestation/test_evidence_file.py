@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from strongroom.attestation.evidence import Evidence, EvidenceKind
-from strongroom.attestation.evidence_file import MAX_FILE, TYPE, EvidenceFile
+from strongroom.attestation.evidence_file import MAX_FILE, MAX_RIMS, TYPE, EvidenceFile
 from strongroom.errors import EvidenceError
 
 FILE = EvidenceFile(Evidence(EvidenceKind.NITRO, b"document"), 1_800_000_000)
@@ -64,3 +65,22 @@ def test_20000_mutants_give_our_errors_only(mutants: Any, survey: Any) -> None:
     assert set(found.codes) <= {"evidence-malformed", "evidence-too-large"}
     for _, accepted in found.accepted:
         assert EvidenceFile.parse(accepted.to_json_bytes()) == accepted
+
+
+def test_runtime_data_and_reference_values_come_along() -> None:
+    plain = EvidenceFile(Evidence(EvidenceKind.NITRO, b"q"), 5)
+    whole = replace(plain, runtime_data=b"{}", rims=(b"<a/>", b""))
+    assert EvidenceFile.parse(whole.to_json_bytes()) == whole
+    assert b"rims" not in plain.to_json_bytes()
+    value = json.loads(whole.to_json_bytes())
+    for changed in (
+        value | {"runtime_data": 1},
+        value | {"runtime_data": "="},
+        value | {"rims": "AAAA"},
+        value | {"rims": [1]},
+        value | {"rims": ["="]},
+        value | {"rims": ["AAAA"] * (MAX_RIMS + 1)},
+        value | {"more": 1},
+    ):
+        with pytest.raises(EvidenceError, match="evidence-malformed"):
+            EvidenceFile.parse(json.dumps(changed).encode())

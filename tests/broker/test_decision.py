@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
+from strongroom.attestation.gpu_checks import GpuDemand
+from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.broker import messages, registry
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.messages import Attestation
 from strongroom.broker.resource import Resource
+from strongroom_simulator.gpu import DRIVER, VBIOS, GpuPlatform, devices_text
 
 NONCE = "bm9uY2Utbm9uY2Utbm9uY2Utbm9uY2Utbm9uY2UtMTI="
 KEY = Resource.service_key("pictures")
@@ -70,11 +73,6 @@ def test_another_nonce(case: Case, refused, nonce: str) -> None:
 def test_an_unusable_key(case: Case, refused) -> None:
     with refused("tee-key-unsupported"):
         case.answered(tee_pubkey={**case.attester.jwk, "crv": "P-384"})
-
-
-def test_evidence_of_devices_that_nobody_appraises(case: Case, refused) -> None:
-    with refused("additional-evidence"):
-        case.answered(additional_evidence='{"nvidia":{}}')
 
 
 def test_no_init_data(case: Case, refused) -> None:
@@ -219,6 +217,54 @@ def test_other_evidence_in_the_report_data(case: Case, refused) -> None:
     bound = case.attester.quote(messages.report_data(NONCE, case.attester.jwk, "{}"))
     case.answered(evidence=bound)
     with refused("policy-report-data"):
+        case.decision.appraise(case.service, case.now)
+
+
+def test_gpus_beside_the_cpu(rig, refused) -> None:
+    """The CPU binds their evidence, they answer this session's question, and the policy demands them."""
+    pytest.importorskip("lxml.etree")
+    gpu = GpuPlatform.create(int(rig.clock()))
+    demand = GpuDemand(1, frozenset({DRIVER}), frozenset({VBIOS}), reference_values=True)
+    roots = [rig.simulator.root_sha256, gpu.root_sha256]
+    rig.change_service(rig.policy(simulated_roots=roots, gpu=demand))
+
+    def case_of(question: str = NONCE, *, bind: bool = True, rims: Any = None, report: Any = None) -> Case:
+        case = Case(rig)
+        case.decision = ReleaseDecision(
+            EvidenceKind.SGX, NONCE, rig.broker_key.text, rims=gpu.rims() if rims is None else rims
+        )
+        nonce = RuntimeData(question, case.attester.jwk).device_nonce()
+        text = devices_text([((report or gpu.report)(nonce), gpu.chain_pem)])
+        data = RuntimeData(NONCE, case.attester.jwk, text if bind else "")
+        case.answered(evidence=case.attester.quote(data.report_data()), additional_evidence=text)
+        return case
+
+    case = case_of()
+    claims = case.decision.appraise(case.service, case.now)
+    assert [device.differing for device in claims.devices] == [()]
+    case.decision.service_key(KEY, case.service, case.now)
+    for code, changes in (
+        ("policy-gpu", {"bind": False}),  # the CPU knows nothing of it, so it does not count
+        ("evidence-nonce", {"question": "AAAA" + NONCE[4:]}),
+        ("policy-gpu-reference", {"rims": ()}),
+        ("evidence-signature", {"report": lambda nonce: gpu.report(nonce)[:-1] + b"\0"}),
+    ):
+        case = case_of(**changes)
+        with refused(code):
+            case.decision.appraise(case.service, case.now)
+
+
+def test_gpus_that_nobody_demands(case: Case, refused) -> None:
+    gpu = GpuPlatform.create(case.now)
+    case.rig.change_service(
+        case.rig.policy(simulated_roots=[case.rig.simulator.root_sha256, gpu.root_sha256])
+    )
+    case = Case(case.rig, case.attester.kind)
+    nonce = RuntimeData(NONCE, case.attester.jwk).device_nonce()
+    data = RuntimeData(NONCE, case.attester.jwk, devices_text([(gpu.report(nonce), gpu.chain_pem)]))
+    evidence = case.attester.quote(data.report_data())
+    case.answered(evidence=evidence, additional_evidence=data.additional_evidence)
+    with refused("policy-gpu"):
         case.decision.appraise(case.service, case.now)
 
 

@@ -15,10 +15,13 @@ from joserfc import jws
 from joserfc.jwk import ECKey
 
 from strongroom.attestation.claims import Anchor, Claims
+from strongroom.attestation.devices import verify_devices
 from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.roots import NVIDIA_ROOT_SHA256, TrustRoots
 from strongroom.broker import ear, teekey
 from strongroom.broker.ear import EarIssuer, status, trust_vector
 from strongroom.broker.store import Store
+from strongroom_simulator.gpu import GpuPlatform, devices_text
 
 NOW = 1_800_000_000
 CLAIMS = Claims(
@@ -40,7 +43,6 @@ CLAIMS = Claims(
 RUNTIME = {
     "nonce": "n",
     "tee-pubkey": teekey.to_jwk(teekey.generate().public_key()),
-    "additional-evidence": "",
 }
 ISSUER = EarIssuer(ec.generate_private_key(ec.SECP256R1()))
 
@@ -235,3 +237,21 @@ def test_mutants(mutants, survey) -> None:
     assert outcomes.keys() <= {"ok", "token-invalid", "token-expired"}
     assert outcomes["ok"] > 1_000  # our own signature over members that do not matter here
     assert outcomes["token-invalid"] > 5_000
+
+
+def test_a_gpu_is_a_submodule_of_its_own() -> None:
+    platform = GpuPlatform.create(NOW)
+    text = devices_text([(platform.report(b"n" * 32), platform.chain_pem)])
+    roots = TrustRoots(frozenset({platform.root_sha256}))
+    (device,) = verify_devices(text, nonce=b"n" * 32, roots=roots, now=NOW)
+    real = replace(device, gpu=replace(device.gpu, root_sha256=NVIDIA_ROOT_SHA256), differing=())
+    for each, expected in (
+        (device, "contraindicated"),  # simulated
+        (real, "affirming"),
+        (replace(real, differing=None), "warning"),
+        (replace(real, differing=(3,)), "warning"),
+    ):
+        submods = parts(issue(claims=replace(CLAIMS, devices=(each,))))[1]["submods"]
+        assert set(submods) == {"cpu0", "gpu0"}
+        assert submods["gpu0"]["ear.status"] == expected
+        assert submods["gpu0"]["ear.veraison.annotated-evidence"]["nvidia"] == each.to_json()

@@ -124,7 +124,7 @@ def test_an_attestation_reads_back(evidence: Evidence) -> None:
     read = messages.parse_attest(messages.attest_body(NONCE, JWK, evidence), evidence.kind)
     assert read.evidence == evidence
     assert (read.nonce, dict(read.tee_pubkey), read.additional_evidence) == (NONCE, JWK, "")
-    assert read.report_data() == messages.report_data(NONCE, JWK)
+    assert read.runtime_data.report_data() == messages.report_data(NONCE, JWK)
 
 
 def test_an_event_log_is_accepted_and_not_used() -> None:
@@ -205,7 +205,7 @@ def test_attest_mutants(mutants, survey, json_bytes, kind: EvidenceKind) -> None
     def whole_way(data: bytes) -> None:
         """As the broker goes: the body, the key in it, the report data that it binds."""
         attestation = messages.parse_attest(data, kind)
-        assert len(attestation.report_data()) == 64
+        assert len(attestation.runtime_data.report_data()) == 64
         teekey.parse_jwk(attestation.tee_pubkey)
 
     key = teekey.to_jwk(teekey.generate().public_key())

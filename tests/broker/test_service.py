@@ -15,9 +15,11 @@ import pytest
 
 from part_process import PartProcess, free_port
 from strongroom.attestation.beacon import SignedBeacon
+from strongroom.attestation.gpu_rim import MAX_RIM
 from strongroom.broker import admin
 from strongroom.broker.client import KbsClient
 from strongroom.broker.store import Store
+from strongroom_simulator.gpu import GpuPlatform
 
 pytestmark = pytest.mark.system
 
@@ -31,6 +33,7 @@ key = "ed25519:AAAA"
 listen = "{listen}"
 store = "{store}"
 profile = "{profile}"
+gpu_rims = "{gpu_rims}"
 """
 
 
@@ -67,10 +70,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         wait: bool = True,
         home: Path | None = None,
         profile: str = "trial",
+        gpu_rims: str = "",
     ) -> Server:
         port = port or free_port()
         config = tmp_path / f"strongroom-{port}.toml"
-        config.write_text(CONFIG.format(listen=f"{host}:{port}", store=store, profile=profile))
+        config.write_text(
+            CONFIG.format(listen=f"{host}:{port}", store=store, profile=profile, gpu_rims=gpu_rims)
+        )
         environment = {"STRONGROOM_HOME": str(home or tmp_path / "home")}
         server = Server.start("broker", config, host, port, env=environment)
         running.append(server)
@@ -111,6 +117,28 @@ def test_in_production_it_does_not_start_with_a_policy_for_simulated_evidence(ri
     log = server.log.read_text()
     assert "service pictures" in log
     assert log.endswith("  code:     simulated-anchor\n")
+
+
+def test_reference_values_are_read_at_its_start(rig, start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "rims"
+    folder.mkdir()
+    for number, rim in enumerate(GpuPlatform.create(int(rig.clock())).rims()):
+        (folder / f"{number}.swidtag").write_bytes(rim)
+    assert start(rig.folder, gpu_rims=str(folder)).get("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("made", ["nothing", "empty", "large"])
+def test_reference_values_that_are_none_stop_it(rig, start: Start, tmp_path: Path, made: str) -> None:
+    folder = tmp_path / "rims"
+    if made != "nothing":
+        folder.mkdir()
+    if made == "large":
+        (folder / "a.swidtag").write_bytes(bytes(MAX_RIM + 1))
+    server = start(rig.folder, wait=False, gpu_rims=str(folder))
+    assert server.wait() == 2
+    log = server.log.read_text()
+    assert "broker.gpu_rims" in log
+    assert log.endswith("  code:     config-invalid\n")
 
 
 def test_what_the_command_line_changes_holds_at_once(rig, start: Start) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.evidence_file import EvidenceFile
+from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.cli.evidence import Kind
+from strongroom_simulator.gpu import DRIVER, VBIOS, GpuPlatform, devices_text
 from strongroom_simulator.nitro import NitroPlatform
 from strongroom_simulator.snp import TCB, Guest, SnpPlatform
 from strongroom_simulator.tpm import SimulatedTpm
@@ -209,6 +212,31 @@ def test_a_recorded_azure_vm_is_packed_and_appraised(testdata: Path, tmp_path: P
     assert result.code == 0, result.err
     assert "anchor        amd" in result.out
     assert "PCR 7         f014e5cbfa297ee7" in result.out
+
+
+def test_a_gpu_beside_the_cpu_is_appraised_too(bench: Bench, cli: Any) -> None:
+    pytest.importorskip("lxml.etree")
+    gpu, asked = GpuPlatform.create(NOW), RuntimeData("bm9uY2U=", {"kty": "EC"})
+    text = devices_text([(gpu.report(asked.device_nonce()), gpu.chain_pem)])
+    bound = replace(asked, additional_evidence=text)
+    guest = replace(GUEST, report_data=bound.report_data())
+    (bench.folder / "r.bin").write_bytes(bench.platform.report(guest))
+    (bench.folder / "d.json").write_bytes(bound.to_bytes())
+    rims = [bench.folder / name for name in ("driver.swidtag", "vbios.swidtag")]
+    for path, rim in zip(rims, gpu.rims(), strict=True):
+        path.write_bytes(rim)
+    file = bench.folder / "e.json"
+    line = [*bench.options(), "--runtime-data", bench.folder / "d.json", "--collected", WHEN, "-o", file]
+    assert cli("evidence", "pack", *line, "--rim", rims[0], "--rim", rims[1]).code == 0
+    demand = GpuDemand(1, frozenset({DRIVER}), frozenset({VBIOS}), reference_values=True)
+    policy = bench.policy(gpu=demand, simulated_roots=[bench.platform.root_sha256, gpu.root_sha256])
+    verify = ["evidence", "verify", file, "--at", "collected", "--policy", policy]
+    result = cli(*verify)
+    assert result.code == 0, result.err
+    assert f"GPU 0         GH100, driver {DRIVER}, VBIOS {VBIOS}, 0 measurements differ" in result.out
+    assert cli("evidence", "pack", *line).code == 0
+    refused = cli(*verify, "--json")
+    assert (refused.code, refused.error["code"]) == (3, "policy-gpu-reference")
 
 
 def test_what_a_tpm_does_not_do_is_said(tmp_path: Path, cli: Any) -> None:

@@ -62,7 +62,7 @@ class KindIs:
     def verify(self, claims: Claims) -> None:
         """Raises `policy-kind`."""
         if claims.kind not in self.kinds:
-            raise PolicyRefused(POLICY_KIND, found=claims.kind, expected=_listed(self.kinds))
+            raise PolicyRefused(POLICY_KIND, found=claims.kind, expected=listed(self.kinds))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Kinds that only `other` accepts."""
@@ -93,10 +93,8 @@ class SimulatedRootPinned:
 
     def verify(self, claims: Claims) -> None:
         """Raises `policy-simulated-root`."""
-        if claims.simulated and claims.root_sha256 not in self.roots:
-            raise PolicyRefused(
-                POLICY_SIMULATED_ROOT, found=f"sha256:{claims.root_sha256}", expected=_listed(self.roots)
-            )
+        for root in sorted(claims.simulated_roots - self.roots):
+            raise PolicyRefused(POLICY_SIMULATED_ROOT, found=f"sha256:{root}", expected=listed(self.roots))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Simulated roots that only `other` pins."""
@@ -115,7 +113,7 @@ class MeasurementIs:
             return  # nothing measures a machine but its PCRs
         accepted = self.measurements.get(claims.kind, frozenset())
         if claims.measurement not in accepted:
-            raise PolicyRefused(POLICY_MEASUREMENT, found=claims.measurement, expected=_listed(accepted))
+            raise PolicyRefused(POLICY_MEASUREMENT, found=claims.measurement, expected=listed(accepted))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Measurements that only `other` lists."""
@@ -136,7 +134,7 @@ class TcbStatusIs:
         if claims.kind not in INTEL_KINDS:
             return  # their vendors publish none
         if claims.tcb_status not in self.statuses:
-            raise PolicyRefused(POLICY_TCB_STATUS, found=claims.tcb_status, expected=_listed(self.statuses))
+            raise PolicyRefused(POLICY_TCB_STATUS, found=claims.tcb_status, expected=listed(self.statuses))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Statuses that only `other` accepts."""
@@ -157,7 +155,7 @@ class TcbAtLeast:
         if claims.kind not in SNP_KINDS:
             return
         if claims.product not in self.floors:
-            raise PolicyRefused(POLICY_TCB_FLOOR, found=claims.product, expected=_listed(self.floors))
+            raise PolicyRefused(POLICY_TCB_FLOOR, found=claims.product, expected=listed(self.floors))
         for part, least in self.floors[claims.product].items():
             found = claims.tcb.get(part, -1)
             if found < least:
@@ -188,7 +186,7 @@ class PcrsAre:
         for number, accepted in sorted(self.pcrs.items()):
             found = claims.pcrs.get(number)
             if found not in accepted:
-                raise PolicyRefused(POLICY_PCR, f"PCR {number}", found=found, expected=_listed(accepted))
+                raise PolicyRefused(POLICY_PCR, f"PCR {number}", found=found, expected=listed(accepted))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Registers that `other` leaves open, and values that only `other` lists."""
@@ -210,7 +208,7 @@ class TpmKeyPinned:
         """Raises `policy-tpm-key`."""
         if claims.kind is EvidenceKind.TPM and claims.root_sha256 not in self.keys:
             found = f"sha256:{claims.root_sha256}"
-            raise PolicyRefused(POLICY_TPM_KEY, found=found, expected=_listed(self.keys))
+            raise PolicyRefused(POLICY_TPM_KEY, found=found, expected=listed(self.keys))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Keys that only `other` pins."""
@@ -275,7 +273,7 @@ class NoAdvisory:
         """Raises `policy-advisory`."""
         found = self.rejected.intersection(claims.advisories)
         if found:
-            raise PolicyRefused(POLICY_ADVISORY, found=_listed(found))
+            raise PolicyRefused(POLICY_ADVISORY, found=listed(found))
 
     def wider(self, other: Self) -> Iterable[str]:
         """Advisories that `other` does not reject."""
@@ -354,5 +352,6 @@ class InitDataIs:
             )
 
 
-def _listed(values: Iterable[str]) -> str:
+def listed(values: Iterable[str]) -> str:
+    """What is accepted, for a refusal."""
     return " or ".join(sorted(values)) or "none"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.roots import NVIDIA_ROOT_SHA256
+
+if TYPE_CHECKING:
+    from strongroom.attestation.devices import Device
 
 
 class Anchor(StrEnum):
@@ -58,6 +62,7 @@ class Claims:
         migratable: SNP: whether a migration agent may move the guest's memory; false for others.
         revocation_checked: Whether a revocation list was at hand. Always so for SGX and TDX; Nitro's
             certificates live for hours instead; a pinned key of a TPM has no certificate.
+        devices: GPUs whose evidence the report data binds.
         pcrs: Azure, TPM: the registers of the bank SHA-256 by number, lower-case hex; empty for others.
     """
 
@@ -81,6 +86,7 @@ class Claims:
     migratable: bool = False
     revocation_checked: bool = True
     pcrs: Mapping[int, str] = field(default_factory=dict)
+    devices: tuple[Device, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The claims for machines: bytes as lower-case hex."""
@@ -104,11 +110,18 @@ class Claims:
             "privilege": self.privilege,
             "migratable": self.migratable,
             "revocation_checked": self.revocation_checked,
+            "devices": [device.to_json() for device in self.devices],
             "pcrs": {str(number): value for number, value in sorted(self.pcrs.items())},
             "expires": self.expires,
         }
 
     @property
     def simulated(self) -> bool:
-        """Whether a test root, and no hardware, stands behind the evidence."""
-        return self.anchor is Anchor.SIMULATED
+        """Whether a test root, and no hardware, stands behind the evidence or part of it."""
+        return bool(self.simulated_roots)
+
+    @property
+    def simulated_roots(self) -> frozenset[str]:
+        """SHA-256 of the test roots behind the evidence and that of its devices, lower-case hex."""
+        own = {self.root_sha256} if self.anchor is Anchor.SIMULATED else set()
+        return frozenset(own | {device.gpu.root_sha256 for device in self.devices} - {NVIDIA_ROOT_SHA256})

@@ -175,6 +175,22 @@ POLICY_MIGRATION = _refusal(
     "A migration agent may move the guest's memory and the policy does not allow that",
     "Start the guest with a policy that forbids a migration agent.",
 )
+POLICY_GPU = _refusal(
+    "policy-gpu",
+    "The GPUs are more or fewer than the policy accepts",
+    "Demand GPUs in [gpu] and attest at least min_count of them; a policy without [gpu] accepts none.",
+)
+POLICY_GPU_VERSION = _refusal(
+    "policy-gpu-version",
+    "The driver or the VBIOS of a GPU is not one that the policy lists",
+    _EDIT_POLICY,
+)
+POLICY_GPU_REFERENCE = _refusal(
+    "policy-gpu-reference",
+    "The measurements of a GPU are not shown to be NVIDIA's reference values",
+    "Give the signed reference values (RIM) of its driver and VBIOS; or set reference_values = false if you "
+    "accept the risk.",
+)
 POLICY_PCR = _refusal(
     "policy-pcr",
     "A register of the TPM does not have a value that the policy lists",

@@ -31,11 +31,8 @@ from strongroom.attestation.errors import (
     EVIDENCE_NONCE,
 )
 from strongroom.attestation.gpu_report import DIGEST_SIZE, GpuReport, OpaqueField
-from strongroom.attestation.roots import untrusted_root
+from strongroom.attestation.roots import NVIDIA_ROOT_SHA256, untrusted_root
 from strongroom.errors import EvidenceError
-
-NVIDIA_ROOT_SHA256: Final = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
-"""SHA-256 of the DER of "NVIDIA Device Identity CA"."""
 
 NVIDIA_ROOTS: Final = frozenset({NVIDIA_ROOT_SHA256})
 HOPPER: Final = frozenset({"GH100"})

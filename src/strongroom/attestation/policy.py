@@ -20,6 +20,7 @@ from strongroom.attestation import checks, policy_file
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.errors import POLICY_INVALID, POLICY_UNREADABLE
 from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.gpu_checks import GpuDemand, GpusAre
 from strongroom.attestation.policy_file import MAX_POLICY
 from strongroom.attestation.policy_text import render_policy
 from strongroom.attestation.roots import TrustRoots
@@ -40,6 +41,7 @@ class Policy:
         tcb_floor: Lowest accepted versions of an SNP platform's firmware: by product, by part.
         pcrs: Accepted values of a TPM's registers in the bank SHA-256, lower-case hex, by number.
         tpm_keys: SHA-256 of accepted attestation keys of TPMs (SubjectPublicKeyInfo in DER), lower-case hex.
+        gpu: What GPUs beside the CPU must be; None: there must be none.
         max_vmpl: Lowest accepted privilege level of an SNP guest's report; 0 is the highest.
         allow_migration: Whether SNP guests with a migration agent are accepted.
         require_revocation: Whether evidence without a revocation list is refused.
@@ -62,6 +64,7 @@ class Policy:
     tcb_floor: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pcrs: Mapping[int, frozenset[str]] = field(default_factory=dict)
     tpm_keys: frozenset[str] = frozenset()
+    gpu: GpuDemand | None = None
     max_vmpl: int = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -162,6 +165,7 @@ class Policy:
             checks.TcbAtLeast(self.tcb_floor),
             checks.PcrsAre(self.pcrs),
             checks.TpmKeyPinned(self.tpm_keys),
+            GpusAre(self.gpu),
             checks.PrivilegeAtMost(self.max_vmpl),
             checks.NotMigratable(self.allow_migration),
             checks.RevocationChecked(self.require_revocation),

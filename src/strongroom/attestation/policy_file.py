@@ -10,6 +10,7 @@ import msgspec
 from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import POLICY_INVALID
 from strongroom.attestation.evidence import INTEL_KINDS, SNP_KINDS, TPM_KINDS, EvidenceKind
+from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.errors import ConfigError, CryptoError
 
 MAX_POLICY: Final = 64 * 1024
@@ -21,6 +22,7 @@ _MAX_ENTRIES: Final = 512
 _SgxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _TdxMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}((:[0-9a-f]{96}){4})?\Z")]
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_GpuVersion = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z._-]{1,32}\Z")]
 _Pcr = Annotated[int, msgspec.Meta(ge=0, le=23)]
 _SnpMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}\Z")]
 _NitroMeasurement = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{96}(:[0-9a-f]{96}){2}\Z")]
@@ -76,6 +78,18 @@ class _TcbFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: msgspec.to_builtins(each) for name, each in floors.items() if each is not None}
 
 
+class _Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    drivers: Annotated[tuple[_GpuVersion, ...], _SomeFew]
+    vbioses: Annotated[tuple[_GpuVersion, ...], _SomeFew]
+    min_count: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    reference_values: bool = True
+
+    def demand(self) -> GpuDemand:
+        return GpuDemand(
+            self.min_count, frozenset(self.drivers), frozenset(self.vbioses), self.reference_values
+        )
+
+
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]
@@ -84,6 +98,7 @@ class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tcb_floor: _TcbFloor = _TcbFloor()
     pcrs: dict[_Pcr, Annotated[tuple[_Sha256, ...], _SomeFew]] = {}
     tpm_keys: Annotated[tuple[_Digest, ...], _Few] = ()
+    gpu: _Gpu | None = None
     max_vmpl: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -114,6 +129,7 @@ def read(text: str) -> dict[str, Any]:
         "tcb_floor": file.tcb_floor.by_product(),
         "pcrs": {number: frozenset(values) for number, values in file.pcrs.items()},
         "tpm_keys": frozenset(key.removeprefix("sha256:") for key in file.tpm_keys),
+        "gpu": None if file.gpu is None else file.gpu.demand(),
         "max_vmpl": file.max_vmpl,
         "allow_migration": file.allow_migration,
         "require_revocation": file.require_revocation,

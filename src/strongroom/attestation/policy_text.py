@@ -9,6 +9,7 @@ import msgspec
 
 from strongroom.attestation import policy_file
 from strongroom.attestation.evidence import SNP_KINDS, EvidenceKind
+from strongroom.attestation.gpu_checks import GpuDemand
 
 _HEAD: Final = """\
 # Strongroom appraisal policy. It says which attested code may see data (a client's policy)
@@ -31,6 +32,7 @@ def render_policy(
     tcb_floor: Mapping[str, Mapping[str, int]] | None = None,
     pcrs: Mapping[int, Collection[str]] | None = None,
     tpm_keys: Collection[str] = (),
+    gpu: GpuDemand | None = None,
     max_vmpl: int = 0,
     allow_migration: bool = False,
     require_revocation: bool = True,
@@ -120,7 +122,7 @@ def render_policy(
             "The approved code of a key broker that runs in a trusted execution environment itself.",
         ),
     ]
-    parts += [_floors(tcb_floor or {}), _registers(pcrs or {})]
+    parts += [_floors(tcb_floor or {}), _registers(pcrs or {}), _gpu(gpu)]
     text = "\n".join(part for part in parts if part)
     policy_file.read(text)
     return text
@@ -148,6 +150,20 @@ def _registers(pcrs: Mapping[int, Collection[str]]) -> str:
     lines = "".join(_list(str(number), sorted(pcrs[number])) for number in sorted(pcrs))
     comment = "Accepted values of the TPM's registers (SHA-256). One that is not named may have any."
     return f"{_comment(comment)}[pcrs]\n{lines}" if lines else ""
+
+
+def _gpu(demand: GpuDemand | None) -> str:
+    if demand is None:
+        return ""
+    comment = "What the GPUs beside the CPU must be. Without this table there must be none."
+    lines = [
+        _line("min_count", demand.min_count),
+        _list("drivers", sorted(demand.drivers)),
+        _list("vbioses", sorted(demand.vbioses)),
+        _comment("The measurements must be those that NVIDIA has signed for driver and VBIOS."),
+        _line("reference_values", demand.reference_values),
+    ]
+    return f"{_comment(comment)}[gpu]\n{''.join(lines)}"
 
 
 def _digests(values: Collection[str]) -> list[str]:

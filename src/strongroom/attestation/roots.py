@@ -23,6 +23,9 @@ AMD_ROOT_KEYS: Final = {
 AWS_ROOT_SHA256: Final = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 """SHA-256 of the DER of "aws.nitro-enclaves" G1."""
 
+NVIDIA_ROOT_SHA256: Final = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+"""SHA-256 of the DER of "NVIDIA Device Identity CA"."""
+
 
 def untrusted_root(found: str, pinned: Iterable[str], *, vendor: str = "", what: str = "") -> EvidenceError:
     """The refusal of a root.
@@ -48,6 +51,7 @@ class TrustRoots:
         intel: Whether Intel's root is trusted.
         amd: Whether AMD's roots are trusted.
         aws: Whether the root of AWS Nitro Enclaves is trusted.
+        nvidia: Whether NVIDIA's roots, for GPUs and for their reference values, are trusted.
         tpm_keys: SHA-256 of attestation keys of TPMs (SubjectPublicKeyInfo in DER), lower-case hex. Whoever
             pins one knows that a TPM holds it.
     """
@@ -56,4 +60,5 @@ class TrustRoots:
     intel: bool = True
     amd: bool = True
     aws: bool = True
+    nvidia: bool = True
     tpm_keys: frozenset[str] = frozenset()

@@ -14,20 +14,20 @@ arguments: the clock's time and the rows of the store as they are at that moment
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum, auto
 
 from strongroom.attestation import initdata
 from strongroom.attestation.claims import Claims
+from strongroom.attestation.composite import add_devices
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.verify import verify_evidence
 from strongroom.broker import teekey
 from strongroom.broker.errors import (
-    ADDITIONAL_EVIDENCE,
     INIT_DATA_BROKER,
     INIT_DATA_MISSING,
     INIT_DATA_MODEL,
@@ -57,13 +57,13 @@ class ReleaseDecision:
 
     The attestation is refused unless
      1. the nonce is the one of this session;
-     2. the one-time key is usable, and no evidence of devices is there that nobody would appraise;
+     2. the one-time key is usable;
      3. there is init-data, and it names this broker's key (rule 1 of the design);
      4. the service that the init-data names is registered, and its release policy is the one that it names;
      5. the evidence verifies up to a root that this policy trusts, at the broker's time, and carries the
         digest of the init-data;
      6. the policy accepts the claims: kind, root, measurement, debug, TCB status, advisories, SVN, expiry;
-     7. the report data binds the nonce, the one-time key and nothing else.
+     7. the report data binds the nonce, the one-time key and the evidence of devices, which verifies too.
 
     After that, a key is refused unless
      8. the service still has that policy, and the policy still accepts the claims;
@@ -80,10 +80,20 @@ class ReleaseDecision:
         nonce: The challenge that it was given.
         broker_key: This broker's signing key, `ed25519:...`.
         production: Whether the broker is in the production profile.
+        rims: NVIDIA's signed reference values, for GPUs.
     """
 
-    def __init__(self, kind: EvidenceKind, nonce: str, broker_key: str, *, production: bool = False) -> None:
+    def __init__(
+        self,
+        kind: EvidenceKind,
+        nonce: str,
+        broker_key: str,
+        *,
+        production: bool = False,
+        rims: Sequence[bytes] = (),
+    ) -> None:
         self.kind = kind
+        self._rims = rims
         self._production = production
         self._nonce = nonce
         self._broker_key = broker_key
@@ -124,16 +134,13 @@ class ReleaseDecision:
             The name of the service that the init-data names.
 
         Raises:
-            BrokerError: `nonce-foreign`, `additional-evidence`, `tee-key-unsupported`, `init-data-missing` or
-                `init-data-broker`.
+            BrokerError: `nonce-foreign`, `tee-key-unsupported`, `init-data-missing` or `init-data-broker`.
             EvidenceError: `init-data-malformed`.
         """
         with self._step(_Stage.CHALLENGED, _Stage.ANSWERED):
             if not hmac.compare_digest(attestation.nonce.encode(), self._nonce.encode()):
                 raise BrokerError(NONCE_FOREIGN)
             self._tee_key = teekey.parse_jwk(attestation.tee_pubkey)
-            if attestation.additional_evidence:
-                raise BrokerError(ADDITIONAL_EVIDENCE)
             if attestation.evidence.init_data is None:
                 raise BrokerError(INIT_DATA_MISSING)
             self._init_data = initdata.parse(attestation.evidence.init_data)
@@ -160,11 +167,16 @@ class ReleaseDecision:
             attestation, self._attestation = self._attestation, None
             assert attestation is not None  # noqa: S101 -- the stage says so
             policy = self._policy(service)
-            self._claims = verify_evidence(attestation.evidence, policy.roots, now)
-            report_data = attestation.report_data()
-            self._proven = hmac.compare_digest(self._claims.report_data, report_data)
-            policy.appraise(self._claims, now=now, report_data=report_data)
-            return self._claims
+            claims = verify_evidence(attestation.evidence, policy.roots, now)
+            runtime_data = attestation.runtime_data
+            report_data = runtime_data.report_data()
+            self._claims = claims
+            self._proven = hmac.compare_digest(claims.report_data, report_data)
+            if self._proven:
+                claims = add_devices(claims, runtime_data, policy.roots, now, rims=self._rims)
+                self._claims = claims
+            policy.appraise(claims, now=now, report_data=report_data)
+            return claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
         """Rules 8 and 9.

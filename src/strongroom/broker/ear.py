@@ -19,7 +19,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from strongroom.attestation.claims import Claims
+from strongroom.attestation.devices import Device
 from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.roots import NVIDIA_ROOT_SHA256
 from strongroom.broker import teekey
 from strongroom.broker.errors import TOKEN_EXPIRED, TOKEN_INVALID
 from strongroom.broker.store import Store
@@ -39,7 +41,18 @@ _CONFIG_BYTES: Final = {EvidenceKind.SGX: 64, EvidenceKind.TDX: 48}
 _AFFIRMED: Final = 2
 _APPROVED_RUNTIME: Final = 3
 _UNSAFE: Final = 32
+_UNRECOGNIZED_RUNTIME: Final = 33
 _UNRECOGNIZED_HARDWARE: Final = 97
+_VECTOR: Final = (
+    "instance-identity",
+    "configuration",
+    "executables",
+    "file-system",
+    "hardware",
+    "runtime-opaque",
+    "storage-opaque",
+    "sourced-data",
+)
 _TIERS: Final = ((2, "none"), (32, "affirming"), (96, "warning"))
 
 
@@ -87,7 +100,7 @@ class EarIssuer:
 
         Args:
             claims: What the evidence says.
-            runtime_data: What the report data binds: `nonce`, `tee-pubkey`, `additional-evidence`.
+            runtime_data: What the report data binds: `nonce` and `tee-pubkey`.
             token_id: The `jti` claim; ours is the digest of the session.
             policy_id: Digest of the policy that accepted the claims.
             now: Unix time.
@@ -106,7 +119,8 @@ class EarIssuer:
                     "ear.trustworthiness-vector": vector,
                     "ear.appraisal-policy-id": policy_id,
                     "ear.veraison.annotated-evidence": _annotated(claims, runtime_data),
-                }
+                },
+                **{f"gpu{place}": _gpu(device, policy_id) for place, device in enumerate(claims.devices)},
             },
         }
         return jwt.encode({"typ": "JWT", "alg": "ES256", "jwk": self._jwk}, members, self._key, ["ES256"])
@@ -143,15 +157,10 @@ class EarIssuer:
 def trust_vector(claims: Claims) -> dict[str, int]:
     """The trustworthiness vector (AR4SI) of claims that a policy has accepted."""
     hardware = _AFFIRMED if claims.tcb_status == "UpToDate" else _UNSAFE
-    return {
-        "instance-identity": 0,
+    return dict.fromkeys(_VECTOR, 0) | {
         "configuration": _UNSAFE if claims.debug else _AFFIRMED,
         "executables": _APPROVED_RUNTIME,
-        "file-system": 0,
         "hardware": _UNRECOGNIZED_HARDWARE if claims.simulated else hardware,
-        "runtime-opaque": 0,
-        "storage-opaque": 0,
-        "sourced-data": 0,
     }
 
 
@@ -175,6 +184,22 @@ def _annotated(claims: Claims, runtime_data: Mapping[str, Any]) -> dict[str, Any
         "init_data": claims.init_data_digest.ljust(_CONFIG_BYTES[claims.kind], b"\0").hex(),
         "init_data_claims": None,
         "runtime_data_claims": dict(runtime_data),
+    }
+
+
+def _gpu(device: Device, policy_id: str) -> dict[str, Any]:
+    """The submodule of a GPU that the policy has accepted."""
+    shown = device.differing == ()
+    real = device.gpu.root_sha256 == NVIDIA_ROOT_SHA256
+    vector = dict.fromkeys(_VECTOR, 0) | {
+        "executables": _APPROVED_RUNTIME if shown else _UNRECOGNIZED_RUNTIME,
+        "hardware": _AFFIRMED if real else _UNRECOGNIZED_HARDWARE,
+    }
+    return {
+        "ear.status": status(vector),
+        "ear.trustworthiness-vector": vector,
+        "ear.appraisal-policy-id": policy_id,
+        "ear.veraison.annotated-evidence": {"nvidia": device.to_json()},
     }
 
 

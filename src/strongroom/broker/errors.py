@@ -135,13 +135,6 @@ TEE_KEY_UNSUPPORTED: Final = define(
     exit_code=EXIT_REFUSED,
     remedy="Send a P-256 key for ECDH-ES+A256KW, or an RSA key of 2048 to 4096 bits for RSA-OAEP-256.",
 )
-ADDITIONAL_EVIDENCE: Final = define(
-    "additional-evidence",
-    "The broker does not appraise evidence of additional devices",
-    status=401,
-    exit_code=EXIT_REFUSED,
-    remedy='Send "additional_evidence" as an empty string.',
-)
 SESSION_UNKNOWN: Final = define(
     "session-unknown",
     "No such session",

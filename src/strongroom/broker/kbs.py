@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,6 +71,7 @@ class KeyBroker:
         token_seconds: Life of an attestation token.
         max_sessions: Most sessions at a time.
         production: Release nothing on simulated evidence, whatever a policy says.
+        rims: NVIDIA's signed reference values, for attesters with GPUs.
 
     Raises:
         BrokerError: A code of the store; in production `simulated-anchor`, if a policy in it allows simulated
@@ -87,6 +88,7 @@ class KeyBroker:
         token_seconds: int = TOKEN_SECONDS,
         max_sessions: int = DEFAULT_LIMIT,
         production: bool = False,
+        rims: Sequence[bytes] = (),
     ) -> None:
         if production:
             _refuse_simulated(store)
@@ -101,6 +103,7 @@ class KeyBroker:
             limit=max_sessions,
             seconds=session_seconds,
             production=production,
+            rims=rims,
         )
         self._refusals = RefusalCounter(store, now)
 
@@ -240,11 +243,8 @@ class KeyBroker:
         facts = _facts(decision)
         with self._store.write() as db:
             log.append(db, self._store.signing_key, time=now, event=Event.ATTESTED, facts=facts)
-        runtime_data = {
-            "nonce": attestation.nonce,
-            "tee-pubkey": dict(attestation.tee_pubkey),
-            "additional-evidence": attestation.additional_evidence,
-        }
+        # Without the evidence of devices, which can be large; the claims say what is in it.
+        runtime_data = {"nonce": attestation.nonce, "tee-pubkey": dict(attestation.tee_pubkey)}
         policy_id = str(facts["policy"])
         return self._issuer.issue(
             claims, runtime_data=runtime_data, token_id=session.digest, policy_id=policy_id, now=now
@@ -331,6 +331,8 @@ def _facts(decision: ReleaseDecision) -> dict[str, log.Fact]:
         facts["measurement"] = decision.claims.measurement
         facts["tcb_status"] = decision.claims.tcb_status
         facts["init_data"] = decision.claims.init_data_digest.hex()
+        if decision.claims.devices:
+            facts["gpus"] = [device.gpu.device_key_sha256 for device in decision.claims.devices]
     return facts
 
 

@@ -12,7 +12,6 @@ An event log is accepted and not used: no claim is drawn from it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from strongroom.attestation.evidence import MAX_QUOTE, Evidence, EvidenceKind
+from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.broker.errors import BODY_INVALID, TEE_UNSUPPORTED, VERSION_UNSUPPORTED
 from strongroom.codec import b64, jcs
 from strongroom.errors import BrokerError, CodecError
@@ -35,7 +35,6 @@ POLICY_PREFIX: Final = "/strongroom/v1/policy/"
 MAX_AUTH: Final = 16 * 1024
 MAX_ATTEST: Final = 1024 * 1024
 NONCE_BYTES: Final = 32
-REPORT_DATA_BYTES: Final = 64
 
 _HASHES: Final = ["sha256", "sha384", "sha512"]
 
@@ -103,7 +102,7 @@ class Attestation:
         nonce: The challenge, as it was sent.
         tee_pubkey: The attester's one-time key as a JWK.
         evidence: The evidence, with the init-data in it.
-        additional_evidence: Evidence of devices; empty for none.
+        additional_evidence: Evidence of devices, see `strongroom.attestation.devices`; empty for none.
     """
 
     nonce: str
@@ -111,15 +110,15 @@ class Attestation:
     evidence: Evidence
     additional_evidence: str = ""
 
-    def report_data(self) -> bytes:
-        """What the evidence's report data must be."""
-        return report_data(self.nonce, self.tee_pubkey, self.additional_evidence)
+    @property
+    def runtime_data(self) -> RuntimeData:
+        """What the evidence's report data must bind."""
+        return RuntimeData(self.nonce, self.tee_pubkey, self.additional_evidence)
 
 
 def report_data(nonce: str, tee_pubkey: Mapping[str, str], additional_evidence: str = "") -> bytes:
-    """The 64 bytes that bind nonce and key into the evidence: SHA-384 of JCS, zero-padded."""
-    bound = {"nonce": nonce, "tee-pubkey": dict(tee_pubkey), "additional-evidence": additional_evidence}
-    return hashlib.sha384(jcs.canonical(bound)).digest().ljust(REPORT_DATA_BYTES, b"\0")
+    """The 64 bytes that bind nonce, key and evidence of devices into the evidence."""
+    return RuntimeData(nonce, tee_pubkey, additional_evidence).report_data()
 
 
 def auth_body(tee: str) -> bytes:

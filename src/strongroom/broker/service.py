@@ -8,10 +8,13 @@ from pathlib import Path
 
 import uvicorn
 
+from strongroom.attestation.devices import MAX_RIMS
+from strongroom.attestation.gpu_rim import MAX_RIM
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
-from strongroom.config import Config, home, listening, split_listen
+from strongroom.config import CONFIG_INVALID, Config, home, listening, split_listen
+from strongroom.errors import ConfigError
 
 _GRACE_SECONDS = 5
 MAX_HEAD = 64 * 1024
@@ -25,14 +28,18 @@ def run(config: Config) -> None:
 
     Raises:
         BrokerError: The store cannot be opened, or `simulated-anchor`.
-        ConfigError: The listen address is not usable.
+        ConfigError: The listen address or the folder of reference values is not usable.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = split_listen(config.broker.listen)
     folder = Path(config.broker.store) if config.broker.store else home() / "broker"
     with Store.open(folder) as store, listening(config.broker.listen):
         broker = KeyBroker(
-            store, now=time.time, rng=store.rng, production=config.broker.profile == "production"
+            store,
+            now=time.time,
+            rng=store.rng,
+            production=config.broker.profile == "production",
+            rims=_rims(config.broker.gpu_rims),
         )
         uvicorn.run(
             create_app(store, now=time.time, broker=broker),
@@ -49,3 +56,22 @@ def run(config: Config) -> None:
             ws="none",
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+
+
+def _rims(folder: str) -> list[bytes]:
+    """The files with NVIDIA's reference values, unverified: each appraisal verifies them as of its time.
+
+    Raises:
+        ConfigError: `config-invalid`.
+    """
+    if not folder:
+        return []
+    try:
+        paths = sorted(Path(folder).glob("*.swidtag"))[: MAX_RIMS + 1]
+        files = [path.read_bytes() for path in paths if path.stat().st_size <= MAX_RIM]
+    except OSError as error:
+        raise ConfigError(CONFIG_INVALID, f"broker.gpu_rims: {error.strerror}") from error
+    if not files or len(files) != len(paths) or len(files) > MAX_RIMS:
+        expected = f"1 to {MAX_RIMS} files *.swidtag of at most {MAX_RIM} bytes"
+        raise ConfigError(CONFIG_INVALID, "broker.gpu_rims", found=f"{len(files)} files", expected=expected)
+    return files

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from strongroom.attestation.evidence import EvidenceKind
@@ -88,6 +88,7 @@ class Sessions:
         limit: Most sessions at a time.
         seconds: Life of a session.
         production: Whether the broker is in the production profile.
+        rims: NVIDIA's signed reference values, for GPUs.
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class Sessions:
         limit: int = DEFAULT_LIMIT,
         seconds: int = DEFAULT_SECONDS,
         production: bool = False,
+        rims: Sequence[bytes] = (),
     ) -> None:
+        self._rims = rims
         self._broker_key = broker_key
         self._production = production
         self._now = now
@@ -127,7 +130,9 @@ class Sessions:
         identifier = self._rng(_ID_BYTES).hex()
         nonce = b64.encode_std(self._rng(NONCE_BYTES))
         now = self._now()
-        decision = ReleaseDecision(kind, nonce, self._broker_key, production=self._production)
+        decision = ReleaseDecision(
+            kind, nonce, self._broker_key, production=self._production, rims=self._rims
+        )
         session = Session(digest_of(identifier), nonce, now + self._seconds, decision)
         with self._lock:
             self._drop_expired(now)

@@ -20,13 +20,15 @@ from strongroom.attestation.evidence import (
     Evidence,
     EvidenceKind,
 )
-from strongroom.attestation.evidence_file import MAX_FILE, EvidenceFile
+from strongroom.attestation.evidence_file import MAX_FILE, MAX_RIMS_SIZE, EvidenceFile
+from strongroom.attestation.runtime_data import MAX_RUNTIME_DATA, RuntimeData
 from strongroom.cli._output import emit, say
 from strongroom.cli.errors import FILE_UNREADABLE, OPTION_INVALID
 from strongroom.errors import ConfigError, PolicyRefused
 
 if TYPE_CHECKING:
     from strongroom.attestation.claims import Claims
+    from strongroom.attestation.devices import Device
 
 _PEM = b"-----BEGIN"
 
@@ -43,6 +45,8 @@ class Parts:
     crl: Path | None
     event_log: Path | None
     init_data: Path | None
+    runtime_data: Path | None
+    rims: tuple[Path, ...]
 
 
 def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -> None:
@@ -54,7 +58,12 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
         None if parts.init_data is None else _read(parts.init_data, MAX_INIT_DATA),
         None if parts.event_log is None else ccel.trimmed(_read(parts.event_log, ccel.MAX_LOG)),
     )
-    packed = EvidenceFile(evidence, _moment(collected, "--collected"))
+    packed = EvidenceFile(
+        evidence,
+        _moment(collected, "--collected"),
+        None if parts.runtime_data is None else _read(parts.runtime_data, MAX_RUNTIME_DATA),
+        tuple(_read(path, MAX_RIMS_SIZE) for path in parts.rims),
+    )
     output.write_bytes(packed.to_json_bytes())
     if json_output:
         emit({"file": str(output), "kind": parts.kind, "collected": packed.collected})
@@ -64,8 +73,8 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
 
 def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -> None:
     """Verify and appraise an evidence file, and print what was found."""
+    from strongroom.attestation.composite import verify_composite
     from strongroom.attestation.policy import Policy
-    from strongroom.attestation.verify import verify_evidence
     from strongroom.client.errors import POLICY_MISSING
 
     if policy is None:
@@ -73,7 +82,8 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
     demanded = Policy.load(policy)
     file = EvidenceFile.parse(_read(path, MAX_FILE))
     now = file.collected if at == "collected" else _moment(at, "--at")
-    claims = verify_evidence(file.evidence, demanded.roots, now)
+    bound = None if file.runtime_data is None else RuntimeData.parse(file.runtime_data)
+    claims = verify_composite(file.evidence, bound, demanded.roots, now, rims=file.rims)
     demanded.appraise(claims, now=now)
     label = "SIMULATED" if claims.simulated else "ATTESTED"
     source = at if at in {"collected", "now"} else "given"
@@ -144,6 +154,7 @@ def _say_claims(claims: Claims) -> None:
         ("init-data", f"sha384:{claims.init_data_digest.hex()}"),
         ("TCB status", claims.tcb_status),
         ("TCB", ", ".join(f"{part} {version}" for part, version in claims.tcb.items())),
+        *((f"GPU {place}", _gpu(device)) for place, device in enumerate(claims.devices)),
         *((f"PCR {number}", value) for number, value in sorted(claims.pcrs.items()) if int(value, 16)),
         ("advisories", ", ".join(claims.advisories)),
         ("valid until", _shown(claims.expires)),
@@ -153,6 +164,12 @@ def _say_claims(claims: Claims) -> None:
             say(f"  {name:<13} {value}")
     if claims.kind is EvidenceKind.TPM:
         say("  A TPM says what the machine has started. It does not keep its owner from reading its memory.")
+
+
+def _gpu(device: Device) -> str:
+    gpu, differing = device.gpu, device.differing
+    values = "no reference values" if differing is None else f"{len(differing)} measurements differ"
+    return f"{gpu.product}, driver {gpu.driver_version}, VBIOS {gpu.vbios_version}, {values}"
 
 
 def _collateral(parts: Parts) -> dict[str, str] | None:

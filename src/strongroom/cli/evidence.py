@@ -63,6 +63,19 @@ def pack(
     init_data: Annotated[
         Path | None, typer.Option("--init-data", help="What the TEE was started with.")
     ] = None,
+    runtime_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--runtime-data",
+            help="What the report data binds (KBS protocol): evidence of GPUs is in it.",
+        ),
+    ] = None,
+    rim: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--rim", help="NVIDIA's signed reference values for a GPU's driver or VBIOS; repeatable."
+        ),
+    ] = None,
     collected: Annotated[
         str, typer.Option("--collected", help="When it was collected: `now`, RFC 3339, or Unix seconds.")
     ] = "now",
@@ -71,7 +84,8 @@ def pack(
     """Put evidence, and what its verification needs, into one file. Nothing is verified."""
     from strongroom.cli._evidence import Parts, run_pack
 
-    parts = Parts(str(kind), quote, collateral, vek, chain, crl, event_log, init_data)
+    rims = tuple(rim or ())
+    parts = Parts(str(kind), quote, collateral, vek, chain, crl, event_log, init_data, runtime_data, rims)
     run_pack(parts, output, collected=collected, json_output=json_output)
 
 
