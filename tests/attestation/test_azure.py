@@ -78,6 +78,7 @@ def test_a_recorded_vm_verifies_up_to_amds_root(testdata: Path) -> None:
     assert not claims.debug
     with pytest.raises(EvidenceError, match="evidence-untrusted-root"):
         verify_evidence(evidence, TrustRoots(amd=False), RECORDED)
+    assert verify_evidence(Evidence(EvidenceKind.AZ_SNP, quote), TrustRoots(), RECORDED) == claims
 
 
 def test_a_vm_on_snp_verifies(platform: SnpPlatform, tpm: SimulatedTpm) -> None:
@@ -152,14 +153,14 @@ def test_the_evidence_of_the_other_hardware_is_refused(
         verify_evidence(Evidence(EvidenceKind.AZ_TDX, snp, collateral), TrustRoots(), NOW)
 
 
-@pytest.mark.parametrize("kind", [EvidenceKind.AZ_SNP, EvidenceKind.AZ_TDX])
-def test_without_collateral_nothing_verifies(
-    platform: SnpPlatform, tpm: SimulatedTpm, kind: EvidenceKind
-) -> None:
-    quote = (
-        tpm.azure_tdx(NONCE, b"quote")
-        if kind is EvidenceKind.AZ_TDX
-        else tpm.azure_snp(NONCE, platform.report(Guest(MEASUREMENT, tpm.hardware_data())), b"vcek")
-    )
+def test_on_tdx_nothing_verifies_without_collateral(tpm: SimulatedTpm) -> None:
     with pytest.raises(EvidenceError, match="evidence-no-collateral"):
-        verify_evidence(Evidence(kind, quote), TrustRoots(), NOW)
+        verify_evidence(Evidence(EvidenceKind.AZ_TDX, tpm.azure_tdx(NONCE, b"quote")), TrustRoots(), NOW)
+
+
+def test_on_snp_only_amds_own_authorities_are_known(platform: SnpPlatform, tpm: SimulatedTpm) -> None:
+    report = platform.report(Guest(MEASUREMENT, tpm.hardware_data()))
+    quote = tpm.azure_snp(NONCE, report, platform.signer.public_bytes(Encoding.DER))
+    roots = TrustRoots(frozenset({platform.root_sha256}))
+    with pytest.raises(EvidenceError, match=r"issuer.*evidence-chain"):
+        verify_evidence(Evidence(EvidenceKind.AZ_SNP, quote), roots, NOW)

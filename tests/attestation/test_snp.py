@@ -117,6 +117,13 @@ def test_no_byte_of_a_real_report_can_change(real: Real) -> None:
             verify(dataclasses.replace(real.evidence, quote=bytes(quote)), TrustRoots(), real.now)
 
 
+def test_amds_own_certificates_are_known(real: Real) -> None:
+    evidence = dataclasses.replace(real.evidence, collateral={"vek": real.evidence.collateral["vek"]})
+    assert verify(evidence, TrustRoots(), real.now) == verify(real.evidence, TrustRoots(), real.now)
+    with pytest.raises(EvidenceError, match="evidence-untrusted-root"):
+        verify(evidence, TrustRoots(amd=False), real.now)
+
+
 def test_a_real_report_is_refused_without_amds_root(real: Real) -> None:
     with pytest.raises(EvidenceError, match="evidence-untrusted-root"):
         verify(real.evidence, NO_AMD, real.now)

@@ -247,7 +247,7 @@ def test_gpus_beside_the_cpu(rig, refused) -> None:
         ("policy-gpu", {"bind": False}),  # the CPU knows nothing of it, so it does not count
         ("evidence-nonce", {"question": "AAAA" + NONCE[4:]}),
         ("policy-gpu-reference", {"rims": ()}),
-        ("evidence-signature", {"report": lambda nonce: gpu.report(nonce)[:-1] + b"\0"}),
+        ("evidence-signature", {"report": lambda nonce: GpuPlatform.create(int(rig.clock())).report(nonce)}),
     ):
         case = case_of(**changes)
         with refused(code):

@@ -72,7 +72,7 @@ def test_another_version_is_refused(refused, version: str) -> None:
         messages.parse_auth(json.dumps({"version": version, "tee": "sgx", "extra-params": ""}).encode())
 
 
-@pytest.mark.parametrize("tee", ["snp", "sample", "nvidia", "SGX", "sgx ", "", "tdx\x00", "az-tdx-vtpm"])
+@pytest.mark.parametrize("tee", ["cca", "sample", "nvidia", "SGX", "sgx ", "", "tdx\x00", "az-sgx-vtpm"])
 def test_another_kind_is_refused(refused, tee: str) -> None:
     with refused("tee-unsupported"):
         messages.parse_auth(messages.auth_body(tee))

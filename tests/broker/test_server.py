@@ -118,7 +118,7 @@ async def test_refusals_have_the_form_of_the_protocol(rig, http) -> None:
     ("body", "status", "code"),
     [
         ({"version": "0.1.1", "tee": "sgx", "extra-params": ""}, 401, "kbs-version"),
-        ({"version": "0.4.0", "tee": "snp", "extra-params": ""}, 401, "tee-unsupported"),
+        ({"version": "0.4.0", "tee": "cca", "extra-params": ""}, 401, "tee-unsupported"),
         ({"version": "0.4.0"}, 400, "kbs-body-invalid"),
     ],
 )

@@ -303,11 +303,14 @@ def test_an_option_of_another_kind_is_refused(bench: Bench, cli: Any, option: st
         assert (result.code, result.error["code"]) == (2, "option-invalid")
 
 
-def test_vek_and_chain_go_together(bench: Bench, cli: Any) -> None:
+def test_chain_and_list_need_the_chips_certificate(bench: Bench, cli: Any) -> None:
     line = ["--kind", "snp", "--report", bench.folder / "r.bin", "-o", bench.folder / "e.json", "--json"]
-    for option in ("--vek", "--chain", "--crl"):
+    for option in ("--chain", "--crl"):
         result = cli("evidence", "pack", *line, option, bench.folder / "vek.der")
         assert (result.code, result.error["code"]) == (2, "option-invalid")
+    assert cli("evidence", "pack", *line, "--vek", bench.folder / "vek.der").code == 0
+    verify = ["evidence", "verify", bench.folder / "e.json", "--policy", bench.policy(), "--json"]
+    assert cli(*verify).error["code"] == "evidence-chain"  # a simulated issuer is not AMD's
     assert cli("evidence", "pack", *line).code == 0  # it cannot be verified, and says so then
     verify = ["evidence", "verify", bench.folder / "e.json", "--policy", bench.policy(), "--json"]
     assert cli(*verify).error["code"] == "evidence-no-collateral"

@@ -13,11 +13,9 @@ from ssl import DER_cert_to_PEM_cert
 from strongroom.attestation import azure_hcl, snp, tdx, tpm_forms
 from strongroom.attestation.azure_hcl import AzureClaims
 from strongroom.attestation.claims import Claims
-from strongroom.attestation.errors import EVIDENCE_NO_COLLATERAL
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.roots import TrustRoots
 from strongroom.attestation.tpm_forms import AzureForm
-from strongroom.errors import EvidenceError
 
 
 def verify_snp(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
@@ -26,11 +24,9 @@ def verify_snp(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
     Raises:
         EvidenceError: A code `evidence-...`.
     """
-    if evidence.collateral is None:
-        raise EvidenceError(EVIDENCE_NO_COLLATERAL)
     form = tpm_forms.parse_azure_snp(evidence.quote)
     vm = _verify_vm(form)
-    collateral = {**evidence.collateral, "vek": DER_cert_to_PEM_cert(form.hardware)}
+    collateral = {**(evidence.collateral or {}), "vek": DER_cert_to_PEM_cert(form.hardware)}
     hardware = Evidence(EvidenceKind.SNP, vm.report.hardware_report, collateral)
     return _compose(evidence, form, vm, snp.verify(hardware, roots, now))
 

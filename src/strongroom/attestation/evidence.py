@@ -42,8 +42,10 @@ DCAP_COLLATERAL: Final = frozenset(
 )
 """The parts of Intel's collateral, version 3: PEM chains, JSON texts as signed, the rest lower-case hex."""
 
-SNP_COLLATERAL: Final = frozenset({"vek", "chain"})
-"""AMD's: the VCEK or VLEK certificate, and ASK (or ASVK) and ARK, in PEM."""
+SNP_COLLATERAL: Final = frozenset({"vek"})
+"""What evidence of SNP needs: the VCEK or VLEK certificate in PEM. ASK (or ASVK) and ARK are known, if the
+attester does not send them.
+"""
 
 
 class EvidenceKind(StrEnum):
@@ -75,8 +77,8 @@ TPM_KINDS: Final = (EvidenceKind.AZ_SNP, EvidenceKind.AZ_TDX, EvidenceKind.TPM)
 
 _COLLATERAL: Final = {
     **dict.fromkeys(INTEL_KINDS, (DCAP_COLLATERAL, frozenset({"pck_certificate_chain"}))),
-    EvidenceKind.SNP: (SNP_COLLATERAL, frozenset({"crl"})),
-    EvidenceKind.AZ_SNP: (frozenset({"chain"}), frozenset({"crl"})),
+    EvidenceKind.SNP: (SNP_COLLATERAL, frozenset({"chain", "crl"})),
+    EvidenceKind.AZ_SNP: (frozenset(), frozenset({"chain", "crl"})),
 }
 """By kind, the names that collateral must have and those that it may have. The other kinds need none."""
 

@@ -9,7 +9,9 @@ Sources: AMD 56860 (firmware ABI) and 57230 (VCEK certificates and key distribut
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.resources
 from collections.abc import Mapping
 from typing import Final
 
@@ -19,6 +21,7 @@ from strongroom.attestation import certificates, initdata
 from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.errors import (
     EVIDENCE_CERTIFICATE,
+    EVIDENCE_CHAIN,
     EVIDENCE_CRL,
     EVIDENCE_INIT_DATA,
     EVIDENCE_KEY,
@@ -91,12 +94,33 @@ def verify(evidence: Evidence, roots: TrustRoots, now: int) -> Claims:
 def _chain(collateral: Mapping[str, str]) -> tuple[x509.Certificate, ...]:
     """The signing key's certificate, its authority's, and the root."""
     leaf = certificates.parse_chain(collateral["vek"], "VCEK or VLEK")
-    above = certificates.parse_chain(collateral["chain"], "ASK and ARK")
+    chain = collateral.get("chain")
+    above = _known(leaf[0]) if chain is None else certificates.parse_chain(chain, "ASK and ARK")
     if len(leaf) != 1 or len(above) != 2:
         raise EvidenceError(
             EVIDENCE_CERTIFICATE, "number", found=f"{len(leaf)} and {len(above)}", expected="1 and 2"
         )
     return (*leaf, *above)
+
+
+def _known(leaf: x509.Certificate) -> tuple[x509.Certificate, ...]:
+    """AMD's authority that has issued a certificate, by its own word, and the root above."""
+    for authority, root in _authorities():
+        if authority.subject == leaf.issuer:
+            return authority, root
+    raise EvidenceError(EVIDENCE_CHAIN, "an issuer that is not known", found=certificates.name_of(leaf))
+
+
+@functools.cache
+def _authorities() -> tuple[tuple[x509.Certificate, x509.Certificate], ...]:
+    """ASK and ASVK of each product, each with its ARK, as AMD's key distribution service has them."""
+    folder = importlib.resources.files("strongroom.attestation") / "amd"
+    found = []
+    for product in PRODUCTS:
+        pem = (folder / f"{product.lower()}.pem").read_text("ascii")
+        ask, ark, asvk = certificates.parse_chain(pem, f"AMD's certificates, {product}")
+        found += [(ask, ark), (asvk, ark)]
+    return tuple(found)
 
 
 def _choose_root(root: x509.Certificate, roots: TrustRoots) -> tuple[Anchor, str]:

@@ -22,8 +22,10 @@ _COORDINATE: Final = 72
 _VERSIONS: Final = range(2, 6)
 _ECDSA_P384_SHA384: Final = 1
 
-_PARTS: Final = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
-_TURIN_PARTS: Final = {"fmc": 0, "bootloader": 1, "tee": 2, "snp": 3, "microcode": 7}
+TCB_PLACES: Final = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
+"""Places of the parts in a TCB_VERSION of 8 bytes, Milan and Genoa."""
+
+TURIN_TCB_PLACES: Final = {"fmc": 0, "bootloader": 1, "tee": 2, "snp": 3, "microcode": 7}
 
 
 class SigningKey(IntEnum):
@@ -118,7 +120,7 @@ class SnpReport:
 
 def tcb_parts(tcb: bytes, product: str) -> Mapping[str, int]:
     """The security versions in a TCB_VERSION of 8 bytes, by the names of the firmware's parts."""
-    places = _TURIN_PARTS if product == "Turin" else _PARTS
+    places = TURIN_TCB_PLACES if product == "Turin" else TCB_PLACES
     return {part: tcb[place] for part, place in places.items()}
 
 

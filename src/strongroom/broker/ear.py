@@ -35,7 +35,8 @@ TOKEN_SECONDS: Final = 300
 
 _SCALAR_BYTES: Final = 32
 _SECRET: Final = "ear-key"  # noqa: S105 -- its name in the store
-_CONFIG_BYTES: Final = {EvidenceKind.SGX: 64, EvidenceKind.TDX: 48}
+_SGX_CONFIG_BYTES: Final = 64
+"""Bytes of CONFIGID; other kinds carry a bare SHA-384."""
 
 # AR4SI values; its tiers: -1 to 1 none, 2 to 31 affirming, 32 to 95 warning, 96 to 127 contraindicated.
 _AFFIRMED: Final = 2
@@ -156,7 +157,7 @@ class EarIssuer:
 
 def trust_vector(claims: Claims) -> dict[str, int]:
     """The trustworthiness vector (AR4SI) of claims that a policy has accepted."""
-    hardware = _AFFIRMED if claims.tcb_status == "UpToDate" else _UNSAFE
+    hardware = _AFFIRMED if claims.tcb_status in {"UpToDate", ""} else _UNSAFE
     return dict.fromkeys(_VECTOR, 0) | {
         "configuration": _UNSAFE if claims.debug else _AFFIRMED,
         "executables": _APPROVED_RUNTIME,
@@ -181,7 +182,7 @@ def _annotated(claims: Claims, runtime_data: Mapping[str, Any]) -> dict[str, Any
             "simulated": claims.simulated,
         },
         "report_data": claims.report_data.hex(),
-        "init_data": claims.init_data_digest.ljust(_CONFIG_BYTES[claims.kind], b"\0").hex(),
+        "init_data": _init_data(claims),
         "init_data_claims": None,
         "runtime_data_claims": dict(runtime_data),
     }
@@ -203,11 +204,19 @@ def _gpu(device: Device, policy_id: str) -> dict[str, Any]:
     }
 
 
+def _init_data(claims: Claims) -> str:
+    size = _SGX_CONFIG_BYTES if claims.kind is EvidenceKind.SGX else 0
+    return claims.init_data_digest.ljust(size, b"\0").hex()
+
+
 def _measured(claims: Claims) -> dict[str, Any]:
     if claims.kind is EvidenceKind.TDX:
         names = ("mr_td", "rtmr_0", "rtmr_1", "rtmr_2", "rtmr_3")
         registers = zip(names, claims.measurement.split(":"), strict=False)  # the run-time ones may be absent
         return {**dict(registers), "mr_owner": claims.signer}
+    if claims.kind is not EvidenceKind.SGX:
+        pcrs = {f"pcr{number:02}": value for number, value in sorted(claims.pcrs.items())}
+        return {"measurement": claims.measurement, "signer": claims.signer, **pcrs}
     return {
         "mr_enclave": claims.measurement,
         "mr_signer": claims.signer,

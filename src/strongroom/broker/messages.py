@@ -5,9 +5,7 @@
                            "runtime-data": {"nonce": BASE64, "tee-pubkey": JWK},
                            "tee-evidence": {"primary_evidence": {...}, "additional_evidence": ""}}
 
-The primary evidence is `{"quote": BASE64}` for SGX and `{"quote": BASE64, "cc_eventlog": BASE64 or null}` for
-TDX. Ours may carry `"collateral": {NAME: TEXT}` beside them, so that a broker can appraise without a network.
-An event log is accepted and not used: no claim is drawn from it.
+The primary evidence depends on the kind, see `primary_evidence`.
 """
 
 from __future__ import annotations
@@ -18,10 +16,11 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from strongroom.attestation.evidence import MAX_QUOTE, Evidence, EvidenceKind
+from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.runtime_data import RuntimeData
+from strongroom.broker import primary_evidence
 from strongroom.broker.errors import BODY_INVALID, TEE_UNSUPPORTED, VERSION_UNSUPPORTED
-from strongroom.codec import b64, jcs
+from strongroom.codec import jcs
 from strongroom.errors import BrokerError, CodecError
 
 VERSION: Final = "0.4.0"
@@ -76,21 +75,6 @@ class AttestForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     init_data: InitDataForm | None = None
 
 
-class SgxForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Primary evidence of SGX."""
-
-    quote: str
-    collateral: dict[str, str] | None = None
-
-
-class TdxForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Primary evidence of TDX."""
-
-    quote: str
-    cc_eventlog: str | None = None
-    collateral: dict[str, str] | None = None
-
-
 _Form = TypeVar("_Form", bound=msgspec.Struct)
 
 
@@ -132,13 +116,9 @@ def attest_body(nonce: str, tee_pubkey: Mapping[str, str], evidence: Evidence) -
     """The body that answers a challenge.
 
     Raises:
-        BrokerError: `kbs-body-invalid`, the init-data is not UTF-8.
+        BrokerError: `kbs-body-invalid`: the init-data is not UTF-8, or the quote not of its kind.
     """
-    primary: dict[str, Any] = {"quote": b64.encode_std(evidence.quote)}
-    if evidence.kind is EvidenceKind.TDX:
-        primary["cc_eventlog"] = None
-    if evidence.collateral is not None:
-        primary["collateral"] = dict(evidence.collateral)
+    primary = primary_evidence.write(evidence)
     init_data = None
     if evidence.init_data is not None:
         try:
@@ -166,10 +146,10 @@ def parse_auth(data: bytes) -> EvidenceKind:
     form = _read(data, MAX_AUTH, AuthForm)
     if form.version != VERSION:
         raise BrokerError(VERSION_UNSUPPORTED, expected=VERSION)
-    for kind in _PRIMARY:
+    for kind in EvidenceKind:
         if kind == form.tee:
             return kind
-    raise BrokerError(TEE_UNSUPPORTED, expected=", ".join(_PRIMARY))
+    raise BrokerError(TEE_UNSUPPORTED, expected=", ".join(EvidenceKind))
 
 
 def parse_attest(data: bytes, kind: EvidenceKind) -> Attestation:
@@ -184,24 +164,13 @@ def parse_attest(data: bytes, kind: EvidenceKind) -> Attestation:
         EvidenceError: `evidence-malformed` or `evidence-too-large`.
     """
     form = _read(data, MAX_ATTEST, AttestForm)
-    primary = _convert(form.tee_evidence.primary_evidence, _PRIMARY[kind])
-    try:
-        quote = b64.decode_std(primary.quote, limit=MAX_QUOTE, what="quote")
-    except CodecError as error:
-        raise BrokerError(BODY_INVALID, str(error)) from error
     init_data = None if form.init_data is None else form.init_data.body.encode()
     return Attestation(
         nonce=form.runtime_data.nonce,
         tee_pubkey=form.runtime_data.tee_pubkey,
-        evidence=Evidence(kind, quote, primary.collateral, init_data),
+        evidence=primary_evidence.read(kind, form.tee_evidence.primary_evidence, init_data),
         additional_evidence=form.tee_evidence.additional_evidence,
     )
-
-
-_PRIMARY: Final[Mapping[EvidenceKind, type[SgxForm | TdxForm]]] = {
-    EvidenceKind.SGX: SgxForm,
-    EvidenceKind.TDX: TdxForm,
-}
 
 
 def _read(data: bytes, limit: int, form: type[_Form]) -> _Form:

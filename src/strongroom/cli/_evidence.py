@@ -191,8 +191,8 @@ def _collateral(parts: Parts) -> dict[str, str] | None:
         found["chain"] = _pem(parts.chain)
     if parts.crl is not None:
         found["crl"] = _der(parts.crl).hex()
-    if parts.kind == EvidenceKind.SNP and found and not {"vek", "chain"} <= found.keys():
-        raise ConfigError(OPTION_INVALID, "--vek and --chain go together")
+    if parts.kind == EvidenceKind.SNP and found and "vek" not in found:
+        raise ConfigError(OPTION_INVALID, "--chain and --crl need --vek")
     return found or None
 
 
