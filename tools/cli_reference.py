@@ -42,6 +42,7 @@ COMMANDS = (
     "evidence pack",
     "evidence verify",
     "evidence show",
+    "evidence conformance",
     "measure",
     "broker",
     "worker",

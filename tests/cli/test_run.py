@@ -48,6 +48,7 @@ COMMANDS = sorted(commands(_run.app))
 def test_all_commands_of_the_interface_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} == {
         "broker",
+        "evidence conformance",
         "evidence pack",
         "evidence show",
         "evidence verify",

@@ -11,6 +11,12 @@ FILE_UNREADABLE = define(
     exit_code=EXIT_USAGE,
     remedy="Check the path and that you may read it.",
 )
+CONFORMANCE_MISSED = define(
+    "conformance-missed",
+    "Cases of the conformance kit did not end as they must",
+    status=500,
+    remedy="Do not rely on this installation. Report the cases that are named.",
+)
 OPTION_INVALID = define(
     "option-invalid",
     "An option has a value that is not known",

@@ -110,6 +110,26 @@ def verify(
     run_verify(file, at=at, policy=policy, json_output=json_output)
 
 
+@app.command(epilog="Example: strongroom evidence conformance --json")
+def conformance(
+    cases: Annotated[
+        Path | None, typer.Option("--cases", help="Run these cases instead of generated ones (JSON list).")
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write the cases there and run none, for another verifier."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Try the verifiers and decisions with hundreds of cases, each wrong in one property. Exit 1 on a miss.
+
+    The evidence is SIMULATED: in the production formats, under keys that are made on the spot.
+    """
+    from strongroom.cli._conformance import run_conformance
+
+    run_conformance(cases, export, json_output=json_output)
+
+
 @app.command(epilog="Example: strongroom evidence show e.json")
 def show(file: FileArgument, json_output: JsonOption = False) -> None:
     """Show what is in an evidence file. Nothing is verified."""
