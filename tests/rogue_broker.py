@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from strongroom.broker import jwe, teekey
+from strongroom.broker import hpke_release, jwe, teekey
 
 
 class RogueBroker:
@@ -42,5 +42,10 @@ class RogueBroker:
         return JSONResponse({"token": "anything"})
 
     async def _resource(self, request: Request) -> Response:
-        document = self._make(request.path_params["path"], teekey.thumbprint(self._key))
-        return Response(jwe.seal(self._key, document), media_type="application/json")
+        path = request.path_params["path"]
+        document = self._make(path, teekey.thumbprint(self._key))
+        if isinstance(self._key, teekey.HpkePublicKey):
+            sealed = hpke_release.seal(self._key, document, resource=path)
+        else:
+            sealed = jwe.seal(self._key, document)
+        return Response(sealed, media_type="application/json")

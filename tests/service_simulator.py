@@ -70,6 +70,7 @@ class ServiceSimulator:
     handler: Handler = echo
     tamper: Callable[[str, httpx.Response], httpx.Response | Exception] = lambda path, response: response
     honoured: int = 1
+    kems: tuple[Kem, ...] = (Kem.MLKEM768_X25519, Kem.X25519_HKDF_SHA256)
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, bytes]] = field(default_factory=list)
     keys: dict[int, list[GatewayKey]] = field(default_factory=dict)
@@ -105,7 +106,8 @@ class ServiceSimulator:
     def gateway_keys(self, epoch: int) -> list[GatewayKey]:
         if epoch not in self.keys:
             self.keys[epoch] = []
-            for kem, key_id in ((Kem.MLKEM768_X25519, 2 * epoch), (Kem.X25519_HKDF_SHA256, 2 * epoch + 1)):
+            for kem in self.kems:
+                key_id = 2 * epoch + (kem is Kem.X25519_HKDF_SHA256)
                 private = PrivateKey.generate(kem)
                 config = KeyConfig(key_id, kem, private.public_bytes(), ((1, Aead.AES_256_GCM),))
                 self.keys[epoch].append(GatewayKey(config, private))

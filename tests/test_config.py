@@ -29,7 +29,7 @@ service = "default"
 url = "unix:///run/queue.sock"
 [broker]
 url = "http://127.0.0.1:8471"
-key = "ed25519:AAAA"
+key = "ed25519+mldsa65:AAAA"
 """
 
 text = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20)
@@ -56,7 +56,7 @@ def test_what_is_rendered_reads_back_the_same(
     config = Config(
         service=service,
         queue=QueueConfig(url=path, tls=tls),
-        broker=BrokerConfig(url=path, key="ed25519:AAAA"),
+        broker=BrokerConfig(url=path, key="ed25519+mldsa65:AAAA"),
         worker=WorkerConfig(
             "sgx",
             path,

@@ -78,7 +78,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         url: Where workers reach it.
-        key: Its signing key, `ed25519:...`.
+        key: Its signing key, `ed25519+mldsa65:...`.
         listen: `host:port`.
         store: Folder of the key store; empty for the one in the state folder.
         gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
@@ -109,6 +109,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         simulator: State folder of the simulated quoting key. Simulated evidence is not protection.
         release_policy: Digest of the service's release policy, `sha256:...`, as it stands in the init-data.
         models: Sealed bundles to serve.
+        classical_release: Attest with a classical one-time key, for a broker that knows no HPKE release.
         threads: Threads that open and decode; 0 means one for each core.
         streams: Inference streams; 0 lets the runtime choose.
     """
@@ -118,6 +119,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     release_policy: str
     models: tuple[ModelConfig, ...]
     name: str = "worker-0"
+    classical_release: bool = False
     threads: int = 0
     streams: int = 0
 

@@ -128,18 +128,16 @@ def pki() -> Pki:
 
 WORKER = b"\x11" * 32
 BROKER = b"\x22" * 32
-SIGNER = SigningKey.from_raw(b"\x01" * 32)
-RECEIPT_KEY = SigningKey.from_raw(b"\x02" * 32).verifying_key.text
-OHTTP_KEYS = encode_key_configs(
-    [
-        KeyConfig(
-            2,
-            Kem.X25519_HKDF_SHA256,
-            PrivateKey.from_bytes(Kem.X25519_HKDF_SHA256, bytes(range(32))).public_bytes(),
-            ((1, Aead.AES_256_GCM),),
-        )
-    ]
+SIGNER = SigningKey.from_raw(b"\x01" * 64)
+RECEIPT_KEY = SigningKey.from_raw(b"\x02" * 64).verifying_key.text
+POST_QUANTUM, CLASSICAL = (
+    KeyConfig(
+        key_id, kem, PrivateKey.from_bytes(kem, bytes(range(32))).public_bytes(), ((1, Aead.AES_256_GCM),)
+    )
+    for key_id, kem in ((1, Kem.MLKEM768_X25519), (2, Kem.X25519_HKDF_SHA256))
 )
+OHTTP_KEYS = encode_key_configs([POST_QUANTUM, CLASSICAL])
+CLASSICAL_KEYS = encode_key_configs([CLASSICAL])
 
 
 @dataclass(frozen=True)
@@ -156,6 +154,7 @@ class Service:
     signer: SigningKey = SIGNER
     receipt_key: str = RECEIPT_KEY
     nonce: bytes = bytes(range(32))
+    classical_keys: bytes = CLASSICAL_KEYS
     release: dict[str, Any] = field(default_factory=dict)
     client: dict[str, Any] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +15,14 @@ from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.keyset import SignedKeyset
 from strongroom.attestation.serving import EvidenceList, ServiceAppraisal
 from strongroom.attestation.workers import CLOCK_SKEW
-from strongroom.crypto.sign import SigningKey
+from strongroom.codec import jcs
+from strongroom.crypto.sign import SIGNATURE_SIZE, SigningKey
 from strongroom.errors import EXIT_REFUSED, EvidenceError, PolicyRefused
 from strongroom_simulator.pki import Pki
 
 CodeOf = Callable[..., str | None]
 SGX, TDX = EvidenceKind.SGX, EvidenceKind.TDX
-ROGUE = SigningKey.from_raw(b"\x09" * 32)
+ROGUE = SigningKey.from_raw(b"\x09" * 64)
 
 
 def keyset_code(service: Any, document: bytes, code_of: CodeOf, name: str | None = None) -> str | None:
@@ -94,7 +96,7 @@ def test_a_rogue_broker_beside_a_genuine_worker_is_refused(service: Any, code_of
     "forge",
     [
         lambda service: service.signed(service.keyset(), ROGUE),
-        lambda service: SignedKeyset(service.keyset().payload(), bytes(64)),
+        lambda service: SignedKeyset(service.keyset().payload(), bytes(SIGNATURE_SIZE)),
         lambda service: SignedKeyset(
             service.keyset(epoch=9).payload(), service.signed(service.keyset()).signature
         ),
@@ -291,3 +293,61 @@ def test_the_first_refusal_is_told_if_no_worker_passes(service: Any) -> None:
     with pytest.raises(PolicyRefused) as caught:
         service.verdict(*reversed(workers), nonce=service.nonce)
     assert caught.value.code == "policy-measurement"
+
+
+# Rule 5: the suites
+
+
+def test_a_keyset_with_classical_suites_only_is_refused_unless_allowed(service: Any, code_of: CodeOf) -> None:
+    document = service.signed(service.keyset(keys=service.classical_keys)).to_json_bytes()
+    assert keyset_code(service, document, code_of) == "service-classical-requests"
+    allowing = replace(service, client={"allow_classical_requests": True})
+    assert keyset_code(allowing, document, code_of) is None
+    other = replace(service, client={"allow_classical_release": True})
+    assert keyset_code(other, document, code_of) == "service-classical-requests"
+
+
+def test_a_keyset_whose_keys_travel_classically_is_refused_unless_allowed(
+    service: Any, code_of: CodeOf
+) -> None:
+    document = service.signed(service.keyset(key_release="classical")).to_json_bytes()
+    assert keyset_code(service, document, code_of) == "service-classical-release"
+    allowing = replace(service, client={"allow_classical_release": True})
+    assert keyset_code(allowing, document, code_of) is None
+    other = replace(service, client={"allow_classical_requests": True})
+    assert keyset_code(other, document, code_of) == "service-classical-release"
+
+
+@pytest.mark.parametrize("names", [("keys",), ("suites",), ("keys", "suites"), ("key_release",)], ids=repr)
+def test_a_host_that_edits_the_suites_is_refused(
+    service: Any, code_of: CodeOf, names: tuple[str, ...]
+) -> None:
+    """It puts members of a lesser keyset into the one that the broker signed."""
+    allowing = replace(service, client={"allow_classical_requests": True, "allow_classical_release": True})
+    signed = service.signed(service.keyset())
+    payload = json.loads(signed.payload)
+    lesser = json.loads(service.keyset(keys=service.classical_keys, key_release="classical").payload())
+    changed = jcs.canonical({**payload, **{name: lesser[name] for name in names}})
+    assert changed != signed.payload
+    document = replace(signed, payload=changed).to_json_bytes()
+    assert keyset_code(allowing, document, code_of) == "service-keyset-signature"
+
+
+def test_a_host_that_strips_half_of_the_signature_is_refused(service: Any, code_of: CodeOf) -> None:
+    signed = service.signed(service.keyset())
+    for kept in (signed.signature[-64:], signed.signature[:-64], signed.signature[:1984]):
+        document = replace(signed, signature=kept).to_json_bytes()
+        assert keyset_code(service, document, code_of) == "keyset-malformed"
+    blank = replace(signed, signature=signed.signature[:1984] + bytes(3309) + signed.signature[-64:])
+    assert keyset_code(service, blank.to_json_bytes(), code_of) == "service-keyset-signature"
+
+
+def test_a_release_policy_that_admits_classical_keys_is_refused(service: Any) -> None:
+    lesser = replace(service, release={"allow_classical_release": True})
+    appraisal = ServiceAppraisal(lesser.client_policy(), lesser.now)
+    appraisal.keyset(lesser.signed(lesser.keyset()).to_json_bytes())
+    with pytest.raises(PolicyRefused, match="without post-quantum protection") as caught:
+        appraisal.release_policy(lesser.release_policy())
+    assert caught.value.code == "service-release-policy-wider"
+    allowing = replace(lesser, client={"allow_classical_release": True})
+    assert allowing.verdict(allowing.worker(), nonce=allowing.nonce).workers == 1

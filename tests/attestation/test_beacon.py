@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from strongroom.attestation.beacon import BEACON_TYPE, MAX_PAYLOAD, MAX_SIGNED, Beacon, SignedBeacon
 from strongroom.codec import b64, jcs
-from strongroom.crypto.sign import SigningKey
+from strongroom.crypto.sign import SIGNATURE_SIZE, SigningKey
 from strongroom.errors import CryptoError, EvidenceError, StrongroomError
 
-SIGNER = SigningKey.from_raw(b"\x01" * 32)
+SIGNER = SigningKey.from_raw(b"\x01" * 64)
 BEACON = Beacon("lite", 3, 1_000, bytes(range(32)))
 
 
@@ -97,11 +97,11 @@ def test_another_payload_is_refused_even_if_signed(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        signed(BEACON.payload(), SigningKey.from_raw(b"\x02" * 32)),
-        signed(BEACON.payload(), purpose="strongroom-keyset/1"),
-        SignedBeacon(BEACON.payload(), bytes(64)),
+        signed(BEACON.payload(), SigningKey.from_raw(b"\x02" * 64)),
+        signed(BEACON.payload(), purpose="strongroom-keyset/2"),
+        SignedBeacon(BEACON.payload(), bytes(SIGNATURE_SIZE)),
         SignedBeacon(replace(BEACON, time=2_000).payload(), signed(BEACON.payload()).signature),
-        SignedBeacon(b"not a beacon", bytes(64)),
+        SignedBeacon(b"not a beacon", bytes(SIGNATURE_SIZE)),
     ],
     ids=["another key", "another purpose", "no signature", "another payload", "not read"],
 )

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from strongroom.attestation import initdata
-from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
+from strongroom.attestation.beacon import Beacon, SignedBeacon
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.initdata import InitData
-from strongroom.attestation.keyset import KEYSET_TYPE, Keyset, KeysetModel, SignedKeyset
+from strongroom.attestation.keyset import Keyset, KeysetModel, SignedKeyset
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
 from strongroom.attestation.serving import serve_report_data
@@ -22,13 +22,16 @@ from strongroom.crypto.ohttp import KeyConfig, encode_key_configs
 from strongroom.crypto.sign import SigningKey
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+VECTORS = REFERENCE / "vectors"
+"""Signed documents: every signature is another one, so that these can be verified but not made again."""
+
 EXAMPLE = re.compile(r"<!-- example: ([a-z-]+) -->\n```[a-z]*\n(.*?)```\n", re.DOTALL)
 
 
 def examples() -> dict[str, str]:
     """Name and text of every example. All keys are of fixed seeds; never use them for anything."""
-    broker = SigningKey.from_raw(b"\x01" * 32)
-    receipt_key = SigningKey.from_raw(b"\x02" * 32).verifying_key.text
+    broker = SigningKey.from_raw(b"\x01" * 64)
+    receipt_key = SigningKey.from_raw(b"\x02" * 64).verifying_key.text
     release = render_policy(
         kinds=[EvidenceKind.SGX],
         measurements={EvidenceKind.SGX: ["11" * 32]},
@@ -44,8 +47,8 @@ def examples() -> dict[str, str]:
         broker_key=broker.verifying_key.text,
         service="lite",
     )
-    private = PrivateKey.from_bytes(Kem.X25519_HKDF_SHA256, b"\x03" * 32)
-    config = KeyConfig(3, Kem.X25519_HKDF_SHA256, private.public_bytes(), ((1, Aead.AES_256_GCM),))
+    private = PrivateKey.from_bytes(Kem.MLKEM768_X25519, b"\x03" * 32)
+    config = KeyConfig(3, Kem.MLKEM768_X25519, private.public_bytes(), ((1, Aead.AES_256_GCM),))
     digest = Policy.parse(release).digest
     keyset = Keyset(
         service="lite",
@@ -58,21 +61,17 @@ def examples() -> dict[str, str]:
         broker_key=broker.verifying_key.text,
         key_custodian="Example Hospital",
     )
-    signed = SignedKeyset(keyset.payload(), broker.sign(KEYSET_TYPE, keyset.payload()))
     init_data = InitData("lite", broker.verifying_key.text, digest, ("kbs:///default/model/lite0",)).to_toml()
     beacon = Beacon("lite", 1, 1_800_000_300, b"\x04" * 32)
-    signed_beacon = SignedBeacon(beacon.payload(), broker.sign(BEACON_TYPE, beacon.payload()))
     bound = serve_report_data(keyset.digest(), beacon.evidence_nonce, init_data, receipt_key)
     return {
         "client-policy": client,
         "release-policy-digest": f"{digest}\n",
         "keyset-payload": f"{keyset.payload().decode()}\n",
         "keyset-digest": f"{keyset.digest()}\n",
-        "keyset-served": f"{signed.to_json_bytes().decode()}\n",
         "init-data": init_data.decode(),
         "init-data-digest": f"sha384:{initdata.digest(init_data).hex()}\n",
         "beacon-payload": f"{beacon.payload().decode()}\n",
-        "beacon-served": f"{signed_beacon.to_json_bytes().decode()}\n",
         "evidence-nonce": f"{beacon.evidence_nonce.hex()}\n",
         "receipt-key": f"{receipt_key}\n",
         "report-data": f"{bound.hex()}\n",
@@ -96,11 +95,12 @@ def test_the_examples_are_good_documents() -> None:
     policy = Policy.parse(texts["client-policy"])
     assert policy.service == "lite"
     assert policy.broker_key is not None
-    key = SigningKey.from_raw(b"\x01" * 32).verifying_key
-    keyset = SignedKeyset.parse(texts["keyset-served"].strip().encode()).verify(key)
+    key = SigningKey.from_raw(b"\x01" * 64).verifying_key
+    keyset = SignedKeyset.parse((VECTORS / "keyset.json").read_bytes()).verify(key)
     assert keyset == Keyset.parse(texts["keyset-payload"].strip().encode())
     assert policy.broker_key == keyset.broker_key == initdata.parse(texts["init-data"].encode()).broker_key
-    assert SignedBeacon.parse(texts["beacon-served"].strip().encode()).verify(key).service == "lite"
+    beacon = SignedBeacon.parse((VECTORS / "beacon.json").read_bytes()).verify(key)
+    assert beacon == Beacon.parse(texts["beacon-payload"].strip().encode())
 
 
 def test_every_key_of_the_formats_is_described() -> None:

@@ -17,7 +17,7 @@ from strongroom.attestation import initdata
 from strongroom.attestation.initdata import MAX_INIT_DATA, MAX_MODELS, InitData
 from strongroom.errors import EvidenceError
 
-KEY = "ed25519:" + "A" * 43
+KEY = "ed25519+mldsa65:" + "A" * 43
 POLICY = "sha256:" + "ab" * 32
 GOOD = InitData("lite", KEY, POLICY, ("kbs:///default/model/lite0",))
 
@@ -26,7 +26,7 @@ resources = st.from_regex(r"kbs:///[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){2
 values = st.builds(
     InitData,
     service=services,
-    broker_key=st.from_regex(r"ed25519:[A-Za-z0-9_-]{43}", fullmatch=True),
+    broker_key=st.from_regex(r"ed25519\+mldsa65:[A-Za-z0-9_-]{43}", fullmatch=True),
     release_policy=st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True),
     models=st.lists(resources, unique=True, max_size=5).map(tuple),
 )

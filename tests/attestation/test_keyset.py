@@ -27,10 +27,10 @@ from strongroom.attestation.keyset import (
 from strongroom.codec import b64, jcs
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey
 from strongroom.crypto.ohttp import KeyConfig, encode_key_configs
-from strongroom.crypto.sign import SigningKey
+from strongroom.crypto.sign import SIGNATURE_SIZE, SigningKey
 from strongroom.errors import CryptoError, EvidenceError, StrongroomError
 
-SIGNER = SigningKey.from_raw(b"\x01" * 32)
+SIGNER = SigningKey.from_raw(b"\x01" * 64)
 BROKER_KEY = SIGNER.verifying_key.text
 CONFIGS = (
     KeyConfig(
@@ -75,7 +75,7 @@ def test_payload_reads_back() -> None:
         st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), unique=True, max_size=4
     ),
     custodian=st.from_regex(r"[ -~]{1,128}", fullmatch=True),
-    release=st.sampled_from(["classical", "post-quantum"]),
+    release=st.sampled_from(["classical", "hpke-0x647a"]),
 )
 def test_any_keyset_reads_back(
     epoch: int, times: tuple[int, int], names: list[str], custodian: str, release: str
@@ -96,7 +96,7 @@ def test_payload_is_canonical_and_has_the_documented_members() -> None:
     value = json.loads(KEYSET.payload())
     assert jcs.canonical(value) == KEYSET.payload()
     assert value == {
-        "type": "strongroom-keyset/1",
+        "type": "strongroom-keyset/2",
         "service": "lite",
         "epoch": 1,
         "keys": b64.encode_url(KEYSET.keys),
@@ -111,7 +111,8 @@ def test_payload_is_canonical_and_has_the_documented_members() -> None:
         "not_after": 2_000,
         "broker_key": BROKER_KEY,
         "key_custodian": "Example Hospital",
-        "key_release": "classical",
+        "signature_suite": "MLDSA65-Ed25519-SHA512",
+        "key_release": "hpke-0x647a",
     }
 
 
@@ -142,11 +143,11 @@ def test_key_configurations_and_suites() -> None:
         {"not_before": -1},
         {"not_before": 2_000},
         {"not_after": 2**53},
-        {"broker_key": "ed25519:"},
+        {"broker_key": "ed25519+mldsa65:"},
         {"key_custodian": ""},
         {"key_custodian": "a\nb"},
         {"key_custodian": "\x1b[31m"},
-        {"key_release": "quantum"},
+        {"key_release": "post-quantum"},
     ],
     ids=lambda change: repr(change)[:60],
 )
@@ -168,7 +169,9 @@ def altered(**change: Any) -> bytes:
         b"[]",
         KEYSET.payload() + b"\n",
         json.dumps(json.loads(KEYSET.payload())).encode(),
-        altered(type="strongroom-keyset/2"),
+        altered(type="strongroom-keyset/1"),
+        altered(signature_suite="Ed25519"),
+        altered(signature_suite=None),
         altered(type=None),
         altered(extra=1),
         altered(suites=[]),
@@ -210,9 +213,9 @@ def test_served_document_reads_back(small_evidence: Evidence) -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        signed(KEYSET.payload(), SigningKey.from_raw(b"\x02" * 32)),
+        signed(KEYSET.payload(), SigningKey.from_raw(b"\x02" * 64)),
         signed(KEYSET.payload(), purpose="strongroom-beacon/1"),
-        SignedKeyset(KEYSET.payload(), bytes(64)),
+        SignedKeyset(KEYSET.payload(), bytes(SIGNATURE_SIZE)),
         SignedKeyset(replace(KEYSET, epoch=2).payload(), signed(KEYSET.payload()).signature),
     ],
     ids=["another key", "another purpose", "no signature", "another payload"],
@@ -225,7 +228,7 @@ def test_a_forged_signature_is_refused(forged: SignedKeyset) -> None:
 
 def test_the_payload_is_not_read_before_the_signature_holds() -> None:
     with pytest.raises(CryptoError):
-        SignedKeyset(b"not a keyset", bytes(64)).verify(SIGNER.verifying_key)
+        SignedKeyset(b"not a keyset", bytes(SIGNATURE_SIZE)).verify(SIGNER.verifying_key)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +236,8 @@ def test_the_payload_is_not_read_before_the_signature_holds() -> None:
     [
         {"keyset": None},
         {"keyset": b64.encode_url(bytes(MAX_PAYLOAD + 1))},
-        {"signature": b64.encode_url(bytes(63))},
-        {"signature": b64.encode_url(bytes(65))},
+        {"signature": b64.encode_url(bytes(SIGNATURE_SIZE - 1))},
+        {"signature": b64.encode_url(bytes(SIGNATURE_SIZE + 1))},
         {"signature": 5},
         {"extra": 1},
     ],

@@ -22,7 +22,7 @@ from strongroom.crypto.sign import SigningKey
 from strongroom.errors import EXIT_USAGE, ConfigError, PolicyRefused
 
 SGX, TDX = EvidenceKind.SGX, EvidenceKind.TDX
-KEY = SigningKey.from_raw(b"\x01" * 32).verifying_key.text
+KEY = SigningKey.from_raw(b"\x01" * 64).verifying_key.text
 TEXT = f"""
 version = 1
 kinds = ["sgx"]
@@ -133,7 +133,7 @@ def test_digest_is_over_the_exact_text() -> None:
         ("max_evidence_age = 300", "max_evidence_age = 1979-05-27", "max_evidence_age"),
         ('["INTEL-SA-00615"]', '["intel"]', "rejected_advisories"),
         (KEY, KEY[:-1], "broker_key"),
-        (KEY, "ed25519:" + "A" * 43, "broker_key"),
+        (KEY, "ed25519+mldsa65:" + "A" * 42 + "B", "broker_key"),
         ('"lite"', '"Lite"', "service"),
         ("sha256:", "sha384:", "simulated_roots"),
         ('simulated_roots = ["sha256:' + "aa" * 32 + '"]', "", "simulated_roots"),

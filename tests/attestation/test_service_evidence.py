@@ -27,13 +27,13 @@ from strongroom.codec import b64
 from strongroom.errors import EvidenceError
 
 DIGEST = "sha384:" + "ab" * 48
-KEY = "ed25519:" + "A" * 43
+KEY = "ed25519+mldsa65:" + "A" * 43
 NONCE = bytes(range(32))
 DOCUMENT = ServiceEvidence(
     worker="worker-0",
     evidence=Evidence(EvidenceKind.SGX, b"quote", None, b"init"),
     nonce=NONCE,
-    beacon=SignedBeacon(b"payload", bytes(64)),
+    beacon=SignedBeacon(b"payload", bytes(5357)),
     keyset=DIGEST,
     receipt_key=KEY,
 )
@@ -59,7 +59,7 @@ def test_report_data_of_the_broker_is_the_digest_of_the_documented_object() -> N
         ("sha384:" + "ac" * 48, NONCE, b"init", KEY),
         (DIGEST, bytes(32), b"init", KEY),
         (DIGEST, NONCE, b"other", KEY),
-        (DIGEST, NONCE, b"init", "ed25519:" + "B" * 43),
+        (DIGEST, NONCE, b"init", "ed25519+mldsa65:" + "B" * 43),
     ],
     ids=["keyset", "nonce", "init-data", "receipt key"],
 )
@@ -71,7 +71,8 @@ def test_report_data_binds_each_part(other: tuple[str, bytes, bytes, str]) -> No
 @given(
     worker=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True),
     nonce=st.binary(min_size=32, max_size=32),
-    beacon=st.none() | st.builds(SignedBeacon, st.binary(max_size=50), st.binary(min_size=64, max_size=64)),
+    beacon=st.none()
+    | st.builds(SignedBeacon, st.binary(max_size=50), st.binary(min_size=5357, max_size=5357)),
 )
 def test_document_reads_back(worker: str, nonce: bytes, beacon: SignedBeacon | None) -> None:
     document = replace(DOCUMENT, worker=worker, nonce=nonce, beacon=beacon)
@@ -93,7 +94,7 @@ def test_list_reads_back(count: int) -> None:
         {"worker": "\x1b"},
         {"nonce": bytes(31)},
         {"keyset": "sha256:" + "ab" * 32},
-        {"receipt_key": "ed25519:"},
+        {"receipt_key": "ed25519+mldsa65:"},
     ],
     ids=repr,
 )

@@ -52,12 +52,11 @@ def test_a_verdict_on_simulated_workers_says_so_first(service: Any) -> None:
     assert verdict.warnings == (
         "SIMULATED evidence: not protection",
         "key custodian unattested: Example Hospital",
-        "key release: classical",
     )
 
 
 def test_a_verdict_on_hardware_does_not(service: Any) -> None:
-    verdict = Verdict.of(service.keyset(key_release="post-quantum"), claims(), [worker()], [])
+    verdict = Verdict.of(service.keyset(), claims(), [worker()], [])
     assert (verdict.simulated, verdict.label, verdict.warnings) == (False, "ATTESTED", ())
     assert verdict.anchors == (Anchor.INTEL,)
 
@@ -95,7 +94,7 @@ def test_a_worker_that_does_not_pass_is_not_counted_but_named(service: Any) -> N
 
 def test_a_document_sent_twice_is_one_worker(service: Any) -> None:
     document = service.worker()
-    second = replace(service, receipt_key=SigningKey.from_raw(b"\x03" * 32).verifying_key.text).worker()
+    second = replace(service, receipt_key=SigningKey.from_raw(b"\x03" * 64).verifying_key.text).worker()
     assert service.verdict(document, document, nonce=service.nonce).workers == 1
     assert service.verdict(document, second, nonce=service.nonce).workers == 2
 
@@ -154,15 +153,30 @@ def test_json_form(service: Any) -> None:
         "tcb_statuses": ["UpToDate"],
         "advisories": [],
         "keyset": keyset.digest(),
-        "suites": ["X25519-HKDF-SHA256/HKDF-SHA256/AES-256-GCM"],
+        "suites": ["MLKEM768-X25519/HKDF-SHA256/AES-256-GCM", "X25519-HKDF-SHA256/HKDF-SHA256/AES-256-GCM"],
+        "signature_suite": "MLDSA65-Ed25519-SHA512",
         "models": {"lite0": {"version": "1.0", "manifest": "sha256:" + "cd" * 32}},
         "release_policy": keyset.release_policy,
         "broker_key": service.signer.verifying_key.text,
         "key_custodian": "Example Hospital",
         "custodian_attested": False,
-        "key_release": "classical",
+        "key_release": "post-quantum",
         "workers": 1,
         "receipt_keys": [service.receipt_key],
         "warnings": list(verdict.warnings),
         "valid_until": service.now - 10 + 600,
     }
+
+
+def test_what_is_classical_is_warned_of(service: Any) -> None:
+    """A policy that allows it does not make it go without saying."""
+    keyset = service.keyset(keys=service.classical_keys, key_release="classical")
+    verdict = Verdict.of(keyset, claims(), [worker()], [])
+    assert verdict.warnings == ("requests: classical", "key release: classical")
+    assert verdict.key_release == verdict.to_json()["key_release"] == "classical"
+
+
+def test_what_is_post_quantum_is_not(service: Any) -> None:
+    verdict = Verdict.of(service.keyset(), claims(), [worker()], [])
+    assert verdict.warnings == ()
+    assert verdict.key_release == verdict.to_json()["key_release"] == "post-quantum"

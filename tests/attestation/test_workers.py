@@ -16,7 +16,7 @@ from strongroom.crypto.sign import SigningKey
 from strongroom_simulator.pki import Pki
 
 CodeOf = Callable[..., str | None]
-ROGUE = SigningKey.from_raw(b"\x09" * 32)
+ROGUE = SigningKey.from_raw(b"\x09" * 64)
 OTHER_KEY = ROGUE.verifying_key.text
 OTHER_KEYSET = "sha384:" + "00" * 48
 

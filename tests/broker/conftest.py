@@ -23,7 +23,7 @@ from strongroom.attestation import initdata
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy, render_policy
-from strongroom.broker import admin, jwe, messages, teekey
+from strongroom.broker import admin, messages, onetime, teekey
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.store import Store
 from strongroom.crypto import agefile
@@ -59,19 +59,20 @@ class Attester:
         self.kind = kind
         self.simulator = changes.pop("simulator", rig.simulator)
         self.measurement = changes.pop("measurement", MEASUREMENTS[kind])
+        classical = changes.pop("classical", False)
         self.init_data = changes.pop("init_data", None) or rig.init_data(**changes)
-        self.key = teekey.generate()
+        self.key = onetime.ClassicalKey() if classical else onetime.HpkeKey()
         self.session: str | None = None
         self.nonce = ""
         self.token = ""
 
     @property
     def jwk(self) -> dict[str, str]:
-        return teekey.to_jwk(self.key.public_key())
+        return self.key.jwk
 
     @property
     def recipient(self) -> str:
-        return teekey.thumbprint(self.key.public_key())
+        return self.key.recipient
 
     def quote(self, report_data: bytes) -> Evidence:
         """Evidence of this attester, as a launcher makes it."""
@@ -96,7 +97,7 @@ class Attester:
         return self
 
     def fetch(self, path: str) -> bytes:
-        return jwe.open_sealed(self.key, self.rig.broker.resource(self.session, None, path))
+        return self.key.open(self.rig.broker.resource(self.session, None, path), path)
 
 
 class Rig:

@@ -229,7 +229,7 @@ def test_an_unknown_service_is_told(rig, refused) -> None:
 
 def test_the_signing_key_is_the_one_in_the_keyset(rig) -> None:
     assert admin.signing_key_text(rig.store) == keyset(rig).broker_key
-    assert admin.signing_key_text(rig.store).startswith("ed25519:")
+    assert admin.signing_key_text(rig.store).startswith("ed25519+mldsa65:")
 
 
 def test_each_change_is_logged(rig) -> None:

@@ -85,7 +85,7 @@ def test_beacon_and_policy(rig, connect) -> None:
     ("changes", "code"),
     [
         ({"measurement": bytes(32)}, "policy-measurement"),
-        ({"broker_key": "ed25519:" + "B" * 43}, "init-data-broker"),
+        ({"broker_key": "ed25519+mldsa65:" + "B" * 43}, "init-data-broker"),
         ({"service": "sounds"}, "service-unknown"),
         ({"release_policy": "sha256:" + "0" * 64}, "init-data-policy"),
     ],
@@ -323,7 +323,7 @@ def test_the_cookie_is_sent_back_and_forgotten_at_a_new_attestation(
 def test_a_resource_that_is_none(script: Script, client: KbsClient, refused, body: bytes) -> None:
     script.answers = [CHALLENGE, ok({"token": "t"}), (200, {}, body)]
     client.attest(b"init")
-    with refused("jwe-invalid"):
+    with refused("hpke-release-invalid"):
         client.resource("a/b/c")
 
 

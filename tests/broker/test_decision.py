@@ -10,7 +10,7 @@ import pytest
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.attestation.runtime_data import RuntimeData
-from strongroom.broker import messages, registry
+from strongroom.broker import messages, registry, teekey
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.messages import Attestation
 from strongroom.broker.resource import Resource
@@ -72,7 +72,7 @@ def test_another_nonce(case: Case, refused, nonce: str) -> None:
 
 def test_an_unusable_key(case: Case, refused) -> None:
     with refused("tee-key-unsupported"):
-        case.answered(tee_pubkey={**case.attester.jwk, "crv": "P-384"})
+        case.answered(tee_pubkey={**case.attester.jwk, "alg": "HPKE-0x0050-0x0011-0x0002"})
 
 
 def test_no_init_data(case: Case, refused) -> None:
@@ -88,7 +88,7 @@ def test_init_data_that_is_none(case: Case, refused) -> None:
 
 
 def test_init_data_that_names_another_broker(rig, refused) -> None:
-    case = Case(rig, broker_key="ed25519:" + "B" * 43)
+    case = Case(rig, broker_key="ed25519+mldsa65:" + "B" * 43)
     with refused("init-data-broker"):
         case.answered()
 
@@ -419,3 +419,46 @@ def test_a_refused_appraisal_is_final(rig, refused) -> None:
     ):
         with pytest.raises(RuntimeError):
             ask()
+
+
+# Rule 12: the form of the one-time key.
+
+
+def test_a_classical_key_is_refused_where_the_policy_does_not_allow_it(rig, refused) -> None:
+    case = Case(rig, classical=True)
+    decision = case.appraised()
+    for ask in (
+        lambda: decision.service_key(KEY, case.service, case.now),
+        lambda: decision.model_key(MODEL, case.service, case.model, case.now),
+    ):
+        with refused("release-classical"):
+            ask()
+
+
+def test_a_classical_key_gets_its_keys_where_every_policy_allows_it(rig, refused) -> None:
+    rig.change_service(rig.policy(allow_classical_release=True))
+    case = Case(rig, classical=True)
+    decision = case.appraised()
+    decision.service_key(KEY, case.service, case.now)
+    decision.model_key(MODEL, case.service, case.model, case.now)
+    allowing = replace(case.model, policy=rig.policy(allow_classical_release=True))
+    decision.model_key(MODEL, case.service, allowing, case.now)
+    with refused("release-classical"):  # the model's owner does not
+        decision.model_key(MODEL, case.service, replace(case.model, policy=rig.policy()), case.now)
+
+
+def test_a_models_policy_alone_does_not_allow_a_classical_key(rig, refused) -> None:
+    case = Case(rig, classical=True)
+    decision = case.appraised()
+    allowing = replace(case.model, policy=rig.policy(allow_classical_release=True))
+    with refused("release-classical"):
+        decision.model_key(MODEL, case.service, allowing, case.now)
+
+
+def test_an_hpke_key_does_wherever_a_classical_one_would(rig) -> None:
+    rig.change_service(rig.policy(allow_classical_release=True))
+    case = Case(rig)
+    decision = case.appraised()
+    decision.service_key(KEY, case.service, case.now)
+    decision.model_key(MODEL, case.service, case.model, case.now)
+    assert not isinstance(decision.tee_key, teekey.ClassicalKey)

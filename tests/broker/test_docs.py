@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.broker import errors, jwe, log, messages, release, teekey
+from strongroom.broker import errors, jwe, log, messages, onetime, release, teekey
 from strongroom.broker.log import Event, LogHead
 from strongroom.broker.release_forms import MAX_EPOCHS
 from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS
@@ -18,7 +18,8 @@ from strongroom.crypto.sign import SigningKey
 from strongroom.errors import ErrorCode
 
 EXAMPLE = re.compile(r"<!-- example: ([a-z-]+) -->\n```[a-z]*\n(.*?)\n```\n", re.DOTALL)
-BROKER = SigningKey.from_raw(b"\x01" * 32)
+VECTORS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "vectors"
+BROKER = SigningKey.from_raw(b"\x01" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,22 @@ def test_the_report_data(examples: dict[str, str]) -> None:
 
 def test_the_model_key(examples: dict[str, str]) -> None:
     recipient = teekey.thumbprint(teekey.parse_jwk(json.loads(examples["tee-pubkey"])))
-    payload = examples["model-key"].encode()
-    envelope = jcs.canonical(
-        {"payload": b64.encode_url(payload), "signature": examples["model-key-signature"]}
-    )
+    envelope = (VECTORS / "model-key.json").read_bytes()
+    payload = b64.decode_url(json.loads(envelope)["payload"], limit=4096)
+    assert payload == examples["model-key"].encode()
     key = release.open_model_key(envelope, BROKER.verifying_key, recipient, "default/model/lite0")
-    assert release.seal_release(release.model_document(recipient, key), BROKER) == envelope
+    assert jcs.canonical(release.model_document(recipient, key)) == payload
     jwe_document = jwe.seal(teekey.parse_jwk(json.loads(examples["tee-pubkey"])), envelope)
     assert jwe.open_sealed(teekey.generate(lambda size: b"\x05" * size), jwe_document) == envelope
+
+
+def test_the_hpke_release() -> None:
+    vector = json.loads((VECTORS / "hpke-release.json").read_text(encoding="utf-8"))
+    key = onetime.HpkeKey(lambda size: bytes.fromhex(vector["seed"])[:size])
+    assert key.jwk == vector["tee-pubkey"]
+    assert key.recipient == vector["recipient"]
+    assert messages.report_data(vector["nonce"], key.jwk).hex() == vector["report-data"]
+    assert key.open(jcs.canonical(vector["answer"]), vector["resource"]).decode() == vector["plaintext"]
 
 
 def test_the_log(examples: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
-from strongroom.broker import admin, jwe, keyfile, messages
+from strongroom.broker import admin, hpke_release, keyfile, messages
 from strongroom.broker.errors import STORE_UNUSABLE
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.log import verify_log
@@ -55,7 +55,7 @@ def test_a_worker_gets_its_keys(rig, kind: EvidenceKind) -> None:
     assert Gateway(epoch.keys).open_request(sealed.data).plaintext == b"a picture"
     assert epoch.keyset.models["lite0"].manifest == model.manifest
     assert epoch.keyset.broker_key == rig.broker_key.text
-    assert epoch.keyset.key_release == "classical"
+    assert epoch.keyset.key_release == "hpke-0x647a"
 
 
 def test_a_release_is_logged_with_what_was_released_to_whom(rig) -> None:
@@ -81,7 +81,7 @@ def test_a_release_is_logged_with_what_was_released_to_whom(rig) -> None:
 def test_the_log_entry_is_committed_before_the_key_is_encrypted(rig, monkeypatch) -> None:
     worker = rig.attester().attest()
     seen: list[str] = []
-    real = jwe.seal
+    real = hpke_release.seal
 
     def watching(*args: Any, **kwargs: Any) -> bytes:
         with rig.store.read() as db:  # from outside the release's transaction
@@ -89,7 +89,7 @@ def test_the_log_entry_is_committed_before_the_key_is_encrypted(rig, monkeypatch
         seen.append(json.loads(entry)["event"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(jwe, "seal", watching)
+    monkeypatch.setattr(hpke_release, "seal", watching)
     worker.fetch(KEY)
     assert seen == ["released"]
 
@@ -131,7 +131,7 @@ def test_the_log_holds_no_secret(rig, refused) -> None:
     [
         ({}, {"nonce": base64.b64encode(bytes(32)).decode()}, "nonce-foreign"),
         ({"measurement": bytes(32)}, {}, "policy-measurement"),
-        ({"broker_key": "ed25519:" + "B" * 43}, {}, "init-data-broker"),
+        ({"broker_key": "ed25519+mldsa65:" + "B" * 43}, {}, "init-data-broker"),
         ({"service": "sounds"}, {}, "service-unknown"),
         ({"release_policy": "sha256:" + "0" * 64}, {}, "init-data-policy"),
     ],
@@ -300,14 +300,14 @@ def test_a_token_that_expired_before_its_session(rig, refused) -> None:
 
 def test_a_bearer_token_stands_for_its_session(rig) -> None:
     worker = rig.attester().attest()
-    document = jwe.open_sealed(worker.key, rig.broker.resource(None, worker.token, MODEL))
+    document = worker.key.open(rig.broker.resource(None, worker.token, MODEL), MODEL)
     assert open_model_key(document, rig.broker_key, worker.recipient, MODEL).identity == rig.identity
 
 
 def test_a_stolen_token_gives_nothing_that_the_thief_can_open(rig, refused) -> None:
     worker, thief = rig.attester().attest(), rig.attester()
-    with refused("jwe-open-failed"):
-        jwe.open_sealed(thief.key, rig.broker.resource(None, worker.token, MODEL))
+    with refused("hpke-release-open-failed"):
+        thief.key.open(rig.broker.resource(None, worker.token, MODEL), MODEL)
 
 
 def test_a_token_of_another_session(rig, refused) -> None:
@@ -627,3 +627,30 @@ def test_in_production_a_service_that_is_changed_later_gets_nothing_either(rig, 
     rig.change_service(text)
     with refused("evidence-untrusted-root"):
         rig.attester().attest()
+
+
+def test_a_classical_worker_is_refused_and_the_refusal_logged(rig, refused) -> None:
+    worker = rig.attester(classical=True).attest()
+    for path in (KEY, MODEL):
+        with refused("release-classical"):
+            worker.fetch(path)
+        assert refusal(rig) == ("release-classical", "release", path)
+
+
+@pytest.mark.parametrize("classical", [False, True])
+def test_what_the_policy_allows_stands_in_the_keyset(rig, classical: bool) -> None:
+    rig.change_service(rig.policy(allow_classical_release=True))
+    worker = rig.attester(classical=classical).attest()
+    (epoch,) = open_service_key(
+        worker.fetch(KEY), rig.broker_key, worker.recipient, "pictures", classical=classical
+    )
+    assert epoch.keyset.key_release == "classical"
+    assert open_model_key(worker.fetch(MODEL), rig.broker_key, worker.recipient, MODEL).resource
+
+
+def test_a_policy_that_begins_to_allow_classical_keys_ends_the_epochs_that_did_not(rig) -> None:
+    """So no key whose keyset says HPKE only is ever released under another."""
+    rig.change_service(rig.policy(allow_classical_release=True))
+    worker = rig.attester(classical=True).attest()
+    found = open_service_key(worker.fetch(KEY), rig.broker_key, worker.recipient, "pictures", classical=True)
+    assert [(epoch.epoch, epoch.keyset.key_release) for epoch in found] == [(2, "classical")]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from strongroom.attestation.evidence import DCAP_COLLATERAL, DCAP_KINDS, Evidence, EvidenceKind
-from strongroom.broker import messages, teekey
+from strongroom.broker import messages, onetime, teekey
 from strongroom.codec import jcs
 
 JWK = {"kty": "EC", "crv": "P-256", "alg": "ECDH-ES+A256KW", "x": "a" * 43, "y": "b" * 43}
@@ -208,12 +208,13 @@ def test_attest_mutants(mutants, survey, json_bytes, kind: EvidenceKind) -> None
         assert len(attestation.runtime_data.report_data()) == 64
         teekey.parse_jwk(attestation.tee_pubkey)
 
-    key = teekey.to_jwk(teekey.generate().public_key())
-    body["runtime-data"]["tee-pubkey"] = key
+    classical, hpke = teekey.to_jwk(teekey.generate().public_key()), onetime.HpkeKey().jwk
+    body["runtime-data"]["tee-pubkey"] = classical
 
     def inputs() -> Iterator[bytes]:
         yield from mutants(body, json_bytes, 14_000, 1)
-        yield from mutants(key, lambda value: json_bytes(_with_key(body, value)), 6_000, 2)
+        yield from mutants(classical, lambda value: json_bytes(_with_key(body, value)), 4_000, 2)
+        yield from mutants(hpke, lambda value: json_bytes(_with_key(body, value)), 2_000, 3)
 
     outcomes = survey(whole_way, inputs())
     assert sum(outcomes.values()) == 20_000

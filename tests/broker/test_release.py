@@ -135,7 +135,7 @@ def test_a_document_about_something_else_is_refused(refused) -> None:
 
 def test_a_signature_for_another_purpose_is_refused(refused) -> None:
     payload = jcs.canonical(service_document())
-    for purpose in ("strongroom-keyset/1", "strongroom-beacon/1", "strongroom-log-head/1"):
+    for purpose in ("strongroom-keyset/2", "strongroom-beacon/1", "strongroom-log-head/1"):
         data = _envelope(payload, BROKER.sign(purpose, payload))
         with refused("release-foreign-broker"):
             open_service(data)
@@ -157,7 +157,7 @@ def test_a_keyset_that_the_keys_do_not_make_is_refused(refused) -> None:
         lambda e: e["keys"][0]["suites"].reverse(),
         lambda e: e["keyset"].update(release_policy="sha256:" + "9" * 64),
         lambda e: e["keyset"].update(key_custodian="Someone Else"),
-        lambda e: e["keyset"].update(key_release="post-quantum"),
+        lambda e: e["keyset"].update(key_release="classical"),
         lambda e: e["keyset"].update(not_after=9999),
         lambda e: e["keyset"].update(not_before=1),
         lambda e: e["keyset"]["models"].update(more={"version": "1", "manifest": "sha256:" + "5" * 64}),
@@ -315,3 +315,14 @@ def test_mutants(mutants, survey) -> None:
 
 def _envelope(payload: bytes, signature: bytes) -> bytes:
     return jcs.canonical({"payload": b64.encode_url(payload), "signature": b64.encode_url(signature)})
+
+
+def test_keys_that_came_under_a_classical_key_need_a_keyset_that_says_so(refused) -> None:
+    said = make_epoch(9, key_release="classical")
+    data = sealed(service_document([said]))
+    assert release.open_service_key(data, BROKER.verifying_key, ME, "pictures", classical=True)
+    assert open_service(data)  # fetched better than promised
+    mixed = sealed(service_document([said, make_epoch(8)]))
+    for document in (sealed(service_document()), mixed):
+        with refused("release-downgraded"):
+            release.open_service_key(document, BROKER.verifying_key, ME, "pictures", classical=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from rogue_broker import RogueBroker
-from strongroom.broker import epochs, release
+from strongroom.broker import epochs, jwe, release, teekey
 from strongroom.broker.client import KbsClient
 from strongroom.broker.server import create_app
 
@@ -89,8 +89,14 @@ def test_a_genuine_answer_to_an_earlier_attestation_is_refused(rig, serve, refus
             client.model_key(MODEL, rig.broker_key)
 
 
-def test_genuine_answers_that_are_swapped_are_refused(rig, serve, refused) -> None:
+@pytest.mark.parametrize(
+    ("classical", "code"), [(False, "hpke-release-open-failed"), (True, "release-foreign-subject")]
+)
+def test_genuine_answers_that_are_swapped_are_refused(
+    rig, serve, refused, classical: bool, code: str
+) -> None:
     """Someone between worker and broker rewrites the path that is asked for."""
+    rig.policy_text = rig.policy(allow_classical_release=classical)
     rig.register_model(resource="default/model/old", name="old", sealed_sha256="33" * 32)
     rig.change_service(models=["default/model/lite0", "default/model/old"])
     inner = create_app(rig.store, now=rig.clock, broker=rig.broker)
@@ -106,21 +112,28 @@ def test_genuine_answers_that_are_swapped_are_refused(rig, serve, refused) -> No
         await inner(scope, receive, send)
 
     worker = rig.attester(models=(MODEL, "kbs:///default/model/old"))
-    with KbsClient(serve(between), "sgx", worker.quote, timeout=20) as client:
+    with KbsClient(serve(between), "sgx", worker.quote, timeout=20, classical=classical) as client:
         client.attest(worker.init_data)
         for ask in (
             lambda: client.model_key(MODEL, rig.broker_key),
             lambda: client.service_key("pictures", rig.broker_key),
             lambda: client.model_key("default/model/old", rig.broker_key),
         ):
-            with refused("release-foreign-subject"):
+            with refused(code):
                 ask()
 
 
-def test_a_key_put_in_by_someone_on_the_way_is_refused_by_the_broker(rig, serve, refused) -> None:
-    """Someone between them puts a key of his own into a genuine attestation, to read what comes back."""
+@pytest.mark.parametrize("classical", [False, True], ids=["his own", "of the classical kind"])
+def test_a_key_put_in_by_someone_on_the_way_is_refused_by_the_broker(
+    rig, serve, refused, classical: bool
+) -> None:
+    """Someone between them puts a key of his own into a genuine attestation, to read what comes back.
+
+    Or he turns a post-quantum attestation into a classical one, to read it later. The evidence binds the key.
+    """
+    rig.change_service(rig.policy(allow_classical_release=True))
     inner = create_app(rig.store, now=rig.clock, broker=rig.broker)
-    host = rig.attester()
+    host = rig.attester(classical=classical)
 
     class Between:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -164,3 +177,51 @@ def test_an_answer_that_is_no_document_is_refused(rig, serve, answer: bytes) -> 
             with pytest.raises(Exception) as caught:  # noqa: PT011 -- the code is checked
                 ask()
             assert caught.value.code in {"release-invalid", "release-foreign-broker"}
+
+
+def test_an_answer_in_the_classical_form_is_refused(rig, serve, refused) -> None:
+    """Someone on the way answers with a JWE, as an older broker would, to a key that he put in there."""
+    host = teekey.generate()
+
+    class Classical(RogueBroker):
+        async def _resource(self, request: Request) -> Response:
+            path = request.path_params["path"]
+            document = released(rig, path, teekey.thumbprint(self._key))
+            return Response(jwe.seal(host.public_key(), document), media_type="application/json")
+
+    with worker_of(rig, serve(Classical(lambda *_: b"").app)) as client:
+        for ask in (
+            lambda: client.service_key("pictures", rig.broker_key),
+            lambda: client.model_key(MODEL, rig.broker_key),
+        ):
+            with refused("hpke-release-invalid"):
+                ask()
+
+
+def test_a_keyset_that_promises_more_than_the_way_it_came_is_refused(rig, serve, refused) -> None:
+    """A broker that hands out keys under a classical key, beside a keyset that tells clients otherwise."""
+    worker = rig.attester()
+    url = serve(RogueBroker(lambda path, recipient: released(rig, path, recipient)).app)
+    with KbsClient(url, "sgx", worker.quote, timeout=20, classical=True) as client:
+        client.attest(worker.init_data)
+        with refused("release-downgraded"):
+            client.service_key("pictures", rig.broker_key)
+
+
+def test_an_answer_is_replayed_to_a_later_attestation(rig, serve, refused) -> None:
+    """The very bytes that the broker once sent: the one-time key is another one now."""
+    earlier = rig.attester().attest()
+    paths = ("pictures/service-key/current", "default/model/lite0")
+    kept = {path: rig.broker.resource(earlier.session, None, path) for path in paths}
+
+    class Replaying(RogueBroker):
+        async def _resource(self, request: Request) -> Response:
+            return Response(kept[request.path_params["path"]], media_type="application/json")
+
+    with worker_of(rig, serve(Replaying(lambda *_: b"").app)) as client:
+        for ask in (
+            lambda: client.service_key("pictures", rig.broker_key),
+            lambda: client.model_key(MODEL, rig.broker_key),
+        ):
+            with refused("hpke-release-open-failed"):
+                ask()

@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
-from strongroom.broker import admin, jwe, messages
+from strongroom.broker import admin, messages
 from strongroom.broker.http_errors import TYPE_PREFIX
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.release import open_model_key, open_service_key
@@ -23,6 +23,10 @@ from strongroom.broker.server import create_app
 
 KEY = "/kbs/v0/resource/pictures/service-key/current"
 MODEL = "/kbs/v0/resource/default/model/lite0"
+
+
+def resource_of(path: str) -> str:
+    return path.removeprefix(messages.RESOURCE_PREFIX)
 
 
 @pytest.fixture
@@ -63,11 +67,11 @@ async def test_the_whole_handshake(rig, http, kind: EvidenceKind) -> None:
     released = await http.get(KEY)
     assert released.status_code == 200
     assert released.headers["Cache-Control"] == "no-store"
-    assert list(released.json()) == ["protected", "encrypted_key", "iv", "ciphertext", "tag"]
-    document = jwe.open_sealed(worker.key, released.content)
+    assert list(released.json()) == ["alg", "ciphertext", "enc"]
+    document = worker.key.open(released.content, resource_of(KEY))
     (epoch,) = open_service_key(document, rig.broker_key, worker.recipient, "pictures")
     assert epoch.epoch == 1
-    document = jwe.open_sealed(worker.key, (await http.get(MODEL)).content)
+    document = worker.key.open((await http.get(MODEL)).content, resource_of(MODEL))
     assert (
         open_model_key(document, rig.broker_key, worker.recipient, "default/model/lite0").identity
         == rig.identity
@@ -91,7 +95,7 @@ async def test_a_bearer_token_in_place_of_the_cookie(rig, app, http) -> None:
     http.cookies.clear()
     for scheme in ("Bearer", "bearer"):
         answer = await http.get(KEY, headers={"Authorization": f"{scheme} {token}"})
-        assert jwe.open_sealed(worker.key, answer.content)
+        assert worker.key.open(answer.content, resource_of(KEY))
     for header in (f"Basic {token}", token, ""):
         assert_error(
             await http.get(KEY, headers={"Authorization": header}), 401, "TokenNotFound", "token-missing"
@@ -287,7 +291,7 @@ async def test_many_workers_at_once(rig, app) -> None:
         ) as http:
             worker = rig.attester(DCAP_KINDS[number % 2])
             await attest(http, worker)
-            document = jwe.open_sealed(worker.key, (await http.get(KEY)).content)
+            document = worker.key.open((await http.get(KEY)).content, resource_of(KEY))
             return open_service_key(document, rig.broker_key, worker.recipient, "pictures")[0].epoch
 
     assert await asyncio.gather(*(one(number) for number in range(16))) == [1] * 16

@@ -29,7 +29,7 @@ service = "pictures"
 url = "unix:///nonexistent/queue.sock"
 [broker]
 url = "http://{listen}"
-key = "ed25519:AAAA"
+key = "ed25519+mldsa65:AAAA"
 listen = "{listen}"
 store = "{store}"
 profile = "{profile}"

@@ -10,7 +10,7 @@ import pytest
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.broker.sessions import Session, Sessions, digest_of
 
-KEY = "ed25519:" + "A" * 43
+KEY = "ed25519+mldsa65:" + "A" * 43
 
 
 @pytest.fixture

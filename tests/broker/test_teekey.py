@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc.jwk import ECKey, RSAKey
 
-from strongroom.broker import jwe, teekey
+from strongroom.broker import jwe, onetime, teekey
 from strongroom.codec import b64
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -158,3 +158,67 @@ def test_whatever_rsa_key_is_accepted_can_be_sealed_to() -> None:
     for tail in range(1, 40, 2):
         jwk = {**rsa_jwk(), "n": b64.encode_url(b"\xc1" * 255 + bytes([tail]))}
         assert jwe.seal(teekey.parse_jwk(jwk), b"key")
+
+
+# HPKE keys.
+
+
+def hpke_jwk() -> dict[str, str]:
+    return onetime.HpkeKey(lambda size: bytes(range(size))).jwk
+
+
+def test_an_hpke_key_reads_back() -> None:
+    jwk = hpke_jwk()
+    assert jwk == {"alg": "HPKE-0x647a-0x0001-0x0002", "kty": "AKP", "pub": jwk["pub"]}
+    key = teekey.parse_jwk(jwk)
+    assert isinstance(key, teekey.HpkePublicKey)
+    assert len(key.raw) == 1216
+    assert teekey.to_jwk(key) == jwk
+
+
+def test_the_thumbprint_of_an_hpke_key_is_over_all_members() -> None:
+    jwk = hpke_jwk()
+    digest = hashlib.sha256(json.dumps(jwk, sort_keys=True, separators=(",", ":")).encode()).digest()
+    assert teekey.thumbprint(teekey.parse_jwk(jwk)) == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kty": "OKP"},
+        {"kty": "EC"},
+        {"alg": "HPKE-0x0020-0x0001-0x0002"},
+        {"alg": "HPKE-0x647A-0x0001-0x0002"},
+        {"alg": "HPKE-10"},
+        {"alg": "ECDH-ES+A256KW"},
+        {"pub": ""},
+        {"pub": "===="},
+        {"pub": 5},
+        {"pub": b64.encode_url(bytes(32))},
+        {"pub": b64.encode_url(bytes(1215))},
+        {"pub": b64.encode_url(bytes(1217))},
+        {"pub": b64.encode_url(b"\xff" * 1216)},
+        {"priv": "AAAA"},
+        {"kid": "1"},
+    ],
+    ids=repr,
+)
+def test_other_hpke_keys_are_refused(refused, change: dict[str, object]) -> None:
+    with refused("tee-key-unsupported"):
+        teekey.parse_jwk({**hpke_jwk(), **change})
+
+
+@pytest.mark.parametrize("missing", ["kty", "alg", "pub"])
+def test_a_member_of_an_hpke_key_cannot_be_missing(refused, missing: str) -> None:
+    jwk = hpke_jwk()
+    del jwk[missing]
+    with refused("tee-key-unsupported"):
+        teekey.parse_jwk(jwk)
+
+
+@pytest.mark.parametrize("point", [0, 1], ids=["zero", "one"])
+def test_an_hpke_key_to_which_nothing_can_be_sealed_is_refused(refused, point: int) -> None:
+    """Its X25519 half is of small order: sealing would fail, and after the release was logged."""
+    raw = b64.decode_url(hpke_jwk()["pub"], limit=1216)[:-32] + point.to_bytes(32, "little")
+    with refused("tee-key-unsupported"):
+        teekey.parse_jwk({**hpke_jwk(), "pub": b64.encode_url(raw)})

@@ -13,7 +13,7 @@ service = "default"
 url = "unix:///nonexistent/queue.sock"
 [broker]
 url = "http://127.0.0.1:1"
-key = "ed25519:AAAA"
+key = "ed25519+mldsa65:AAAA"
 listen = "nowhere"
 [frontend]
 listen = "127.0.0.1:70000"

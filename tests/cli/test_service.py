@@ -91,7 +91,7 @@ def test_verify_refuses_changed_code_with_3(cli, loopback) -> None:
 
 
 def test_verify_refuses_a_foreign_broker_with_3(cli, loopback) -> None:
-    loopback.simulator.broker = SigningKey.from_raw(b"\7" * 32)
+    loopback.simulator.broker = SigningKey.from_raw(b"\7" * 64)
     result = cli("verify", "--url", loopback.url, "--policy", loopback.policy, "--json")
     assert result.code == 3
     assert result.error["code"] == "service-keyset-signature"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import strongroom
+from strongroom.attestation.policy import Policy
 from strongroom.client import AsyncSealedTransport, SealedTransport, connect, connect_async
 from strongroom.codec.bhttp import Request, Response, header
-from strongroom.crypto.hpke import CLASSICAL_SUITE
+from strongroom.crypto.hpke import CLASSICAL_SUITE, Kem
 from strongroom.errors import CryptoError, EvidenceError, PolicyRefused, RequestError, UnreachableError
 
 URL = "http://service"
@@ -277,6 +278,34 @@ def test_the_classical_suite_is_a_choice(simulator, values) -> None:
         room.infer("echo", {"x": values})
     assert simulator.sent()[0][0] == 3, "the key id of epoch 1's X25519 key"
     assert len(simulator.sent()[0]) < 1000
+
+
+def test_a_service_with_classical_keys_only_is_sealed_to_by_name_only(simulator, values) -> None:
+    simulator.kems = (Kem.X25519_HKDF_SHA256,)
+    with pytest.raises(PolicyRefused) as caught, room_of(simulator):
+        pass
+    assert caught.value.code == "service-classical-requests"
+    assert simulator.sent() == []
+    lesser = Policy.parse(f"allow_classical_requests = true\n{simulator.policy.text}")
+    with connect(URL, policy=lesser, transport=simulator.transport()) as room:
+        room.infer("echo", {"x": values})
+        assert room.verdict.warnings[-1] == "requests: classical"
+    assert simulator.sent()[0][0] == 3
+
+
+def test_the_order_of_the_keys_does_not_lead_to_a_classical_one(simulator, values) -> None:
+    simulator.kems = (Kem.X25519_HKDF_SHA256, Kem.MLKEM768_X25519)
+    with room_of(simulator) as room:
+        room.infer("echo", {"x": values})
+    assert simulator.sent()[0][0] == 2, "the key id of epoch 1's MLKEM768-X25519 key"
+
+
+def test_a_key_configuration_served_beside_the_keyset_is_not_looked_at(simulator, values) -> None:
+    """The host's own `/.well-known/ohttp-gateway` would be the place for a classical one."""
+    with room_of(simulator) as room:
+        room.infer("echo", {"x": values})
+    fetched = [path for path, body in simulator.requests if not body]
+    assert fetched == [f"/strongroom/v1/{name}" for name in ("keyset", "policy", "evidence")]
 
 
 def test_any_httpx_code_speaks_sealed(simulator) -> None:

@@ -21,7 +21,7 @@ from strongroom.engines.start_worker import init_data_of, run, settings_of
 from strongroom.errors import EXIT_USAGE, ConfigError, EvidenceError
 from strongroom.worker.config import BundleSource, WorkerSettings, parse_settings
 
-KEY = SigningKey.from_raw(bytes(32)).verifying_key.text
+KEY = SigningKey.from_raw(bytes(64)).verifying_key.text
 POLICY = "sha256:" + "ab" * 32
 WORKER = WorkerConfig(
     tee="sgx",
@@ -62,13 +62,19 @@ def test_init_data_names_service_broker_key_policy_and_models() -> None:
     assert parsed.models == ("kbs:///default/model/lite0", "kbs:///default/model/mlp")
 
 
+@pytest.mark.parametrize("classical", [False, True])
+def test_the_form_of_the_one_time_key_is_passed_on(classical: bool) -> None:
+    settings = settings_of(changed(classical_release=classical), "worker-7", init_data_of(CONFIG))
+    assert settings.classical_release is classical
+
+
 @pytest.mark.parametrize(
     "config",
     [
         msgspec.structs.replace(CONFIG, service="other"),
         msgspec.structs.replace(
             CONFIG,
-            broker=BrokerConfig("https://broker:8471", SigningKey.from_raw(b"\1" * 32).verifying_key.text),
+            broker=BrokerConfig("https://broker:8471", SigningKey.from_raw(b"\1" * 64).verifying_key.text),
         ),
         changed(release_policy="sha256:" + "cd" * 32),
         changed(models=WORKER.models[:1]),
@@ -99,7 +105,7 @@ def test_where_things_are_changes_nothing_of_it(config: Config) -> None:
     "config",
     [
         msgspec.structs.replace(CONFIG, service="Not A Name"),
-        msgspec.structs.replace(CONFIG, broker=BrokerConfig("http://broker", "ed25519:short")),
+        msgspec.structs.replace(CONFIG, broker=BrokerConfig("http://broker", "ed25519+mldsa65:short")),
         changed(release_policy="md5:00"),
         changed(models=(ModelConfig("/models/x", "kbs:///not a resource"),)),
     ],

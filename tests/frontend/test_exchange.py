@@ -22,7 +22,7 @@ BODY = b"\x02" + bytes(40)
 CONFIG = Config(
     "pictures",
     QueueConfig("unix:///nowhere"),
-    BrokerConfig("http://nowhere", "ed25519:"),
+    BrokerConfig("http://nowhere", "ed25519+mldsa65:"),
     frontend=FrontendConfig(listen="127.0.0.1:0"),
 )
 

@@ -22,7 +22,7 @@ LIMITS = ConnectionLimits(header_seconds=0.3)
 CONFIG = Config(
     "pictures",
     QueueConfig("unix:///nowhere"),
-    BrokerConfig("http://nowhere", "ed25519:"),
+    BrokerConfig("http://nowhere", "ed25519+mldsa65:"),
     frontend=FrontendConfig(listen="127.0.0.1:0"),
 )
 POST = b"POST /.well-known/ohttp-gateway HTTP/1.1\r\nHost: a\r\nContent-Type: message/ohttp-req\r\n"

@@ -34,7 +34,7 @@ url = "{queue}"
 max_body = 1048576
 [broker]
 url = "http://127.0.0.1:1"
-key = "ed25519:AAAA"
+key = "ed25519+mldsa65:AAAA"
 [frontend]
 listen = "{listen}"
 timeout = {timeout}

@@ -72,9 +72,9 @@ def test_verify_says_simulated_and_names_what_is_not_protected(service) -> None:
     for warning in (
         "SIMULATED evidence: not protection",
         "key custodian unattested: this machine",
-        "key release: classical",
     ):
         assert f"  warning       {warning}\n" in result.stdout
+    assert "  key release   post-quantum\n" in result.stdout
 
 
 def test_fresh_evidence_for_machines(service) -> None:
@@ -93,7 +93,7 @@ def test_what_verify_finds_is_what_measure_says(service) -> None:
     assert json.loads(at(service, "verify", "--json").stdout)["measurements"] == [measured]
 
 
-OTHER_KEY = SigningKey.from_raw(b"\7" * 32).verifying_key.text
+OTHER_KEY = SigningKey.from_raw(b"\7" * 64).verifying_key.text
 
 
 def changed(service: Any, folder: Path, pattern: str, new: str) -> Path:
@@ -110,7 +110,7 @@ def changed(service: Any, folder: Path, pattern: str, new: str) -> Path:
     [
         (r'(?<=sgx = \[\n    ")[0-9a-f]{64}', "0" * 64, "service-release-policy-wider"),
         (r"(?<=sha256:)[0-9a-f]{64}", "0" * 64, "service-release-policy-wider"),
-        (r"ed25519:[\w-]{43}", OTHER_KEY, "service-keyset-signature"),
+        (r"ed25519\+mldsa65:[\w-]{43}", OTHER_KEY, "service-keyset-signature"),
         (r"(?<=allow_unattested_broker = )true", "false", "service-custodian-unattested"),
     ],
     ids=["measurement", "root", "broker key", "custodian"],

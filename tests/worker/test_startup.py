@@ -55,6 +55,14 @@ def test_a_worker_is_given_what_it_needs(service: Any, url: str) -> None:
     assert enrolled.max_age == 120
 
 
+def test_a_worker_that_asks_classically_gets_nothing_unless_the_policy_allows_it(
+    service: Any, url: str
+) -> None:
+    with pytest.raises(StrongroomError) as refused:
+        enrol(_settings(service, url, classical_release=True), service.quoter())
+    assert refused.value.code == "release-classical"
+
+
 def test_the_configuration_names_the_service_of_the_init_data(service: Any, url: str) -> None:
     with pytest.raises(StrongroomError) as refused:
         enrol(_settings(service, url, service="texts"), service.quoter())

@@ -19,7 +19,9 @@ where it was. There is a verdict only when all of these hold:
    policy; its report data binds this keyset, the nonce, the init-data and the receipt key; and its init-data
    names this service, this broker and this release policy. A worker that does not pass is not counted, and
    the verdict warns.
-5. *The time.* There is a beacon that the pinned broker signed for this service, no older than the policy's
+5. *The suites.* What the signed keyset offers is post-quantum: a key configuration with MLKEM768-X25519, and
+   private keys that travel to workers under it only. A policy can accept less, each by a name of its own.
+6. *The time.* There is a beacon that the pinned broker signed for this service, no older than the policy's
    `max_evidence_age` and not from the future. The nonce is the client's own if it sent
    one, else the beacon's.
 """
@@ -31,6 +33,8 @@ import hashlib
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.errors import (
     SERVICE_BROKER_KEY,
+    SERVICE_CLASSICAL_RELEASE,
+    SERVICE_CLASSICAL_REQUESTS,
     SERVICE_CUSTODIAN,
     SERVICE_CUSTODIAN_EVIDENCE,
     SERVICE_KEYSET_EXPIRED,
@@ -44,7 +48,7 @@ from strongroom.attestation.errors import (
     SERVICE_RELEASE_POLICY_WIDER,
 )
 from strongroom.attestation.evidence import Evidence
-from strongroom.attestation.keyset import Keyset, SignedKeyset
+from strongroom.attestation.keyset import CLASSICAL_RELEASE, POST_QUANTUM_RELEASE, Keyset, SignedKeyset
 from strongroom.attestation.policy import Policy, decode_policy
 from strongroom.attestation.service_evidence import EvidenceList, broker_report_data
 from strongroom.attestation.verdict import Verdict
@@ -79,7 +83,7 @@ class ServiceAppraisal:
         self._release_policy: Policy | None = None
 
     def keyset(self, served: bytes) -> Keyset:
-        """Rules 1 and 2.
+        """Rules 1, 2 and 5.
 
         Args:
             served: The document of `/strongroom/v1/keyset`.
@@ -97,6 +101,7 @@ class ServiceAppraisal:
         except CryptoError:
             raise PolicyRefused(SERVICE_KEYSET_SIGNATURE, expected=self._broker_key.text) from None
         self._check_keyset(keyset)
+        self._check_suites(keyset)
         custodian = self._check_custodian(keyset, signed.broker_evidence)
         self._keyset, self._custodian = keyset, custodian
         return keyset
@@ -129,7 +134,7 @@ class ServiceAppraisal:
         return release
 
     def evidence(self, served: bytes, nonce: bytes | None = None) -> Verdict:
-        """Rules 4 and 5.
+        """Rules 4 and 6.
 
         Args:
             served: The document of `/strongroom/v1/evidence`.
@@ -168,6 +173,17 @@ class ServiceAppraisal:
             raise PolicyRefused(SERVICE_KEYSET_NOT_YET_VALID, found=keyset.not_before, expected=self._now)
         if keyset.not_after <= self._now:
             raise PolicyRefused(SERVICE_KEYSET_EXPIRED, found=keyset.not_after, expected=f"after {self._now}")
+
+    def _check_suites(self, keyset: Keyset) -> None:
+        """Rule 5. The signature's own suite is fixed: there is no key for another."""
+        if not keyset.post_quantum_configs and not self._policy.allow_classical_requests:
+            raise PolicyRefused(
+                SERVICE_CLASSICAL_REQUESTS, found=", ".join(keyset.suites), expected="MLKEM768-X25519/..."
+            )
+        if keyset.key_release == CLASSICAL_RELEASE and not self._policy.allow_classical_release:
+            raise PolicyRefused(
+                SERVICE_CLASSICAL_RELEASE, found=keyset.key_release, expected=POST_QUANTUM_RELEASE
+            )
 
     def _check_custodian(self, keyset: Keyset, evidence: Evidence | None) -> Claims | None:
         """Rule 2. Returns the broker's claims if it is attested."""

@@ -22,7 +22,7 @@ BEACON_TYPE: Final = "strongroom-beacon/1"
 """Type of the payload, and purpose of its signature."""
 
 MAX_PAYLOAD: Final = 1024
-MAX_SIGNED: Final = 4 * 1024
+MAX_SIGNED: Final = 16 * 1024
 NONCE_SIZE: Final = 32
 _NAMES: Final = ("type", "service", "epoch", "time", "nonce")
 
@@ -128,9 +128,11 @@ class SignedBeacon:
 
     @classmethod
     def _of(cls, fields: Fields) -> SignedBeacon:
+        from strongroom.crypto.sign import SIGNATURE_SIZE
+
         return cls(
             payload=fields.blob("beacon", limit=MAX_PAYLOAD),
-            signature=fields.blob("signature", limit=64, exact=True),
+            signature=fields.blob("signature", limit=SIGNATURE_SIZE, exact=True),
         )
 
     def verify(self, broker_key: VerifyingKey) -> Beacon:

@@ -258,6 +258,18 @@ SERVICE_RELEASE_POLICY_WIDER = _refusal(
     "The release policy admits workers that the own policy does not",
     "Widen your policy only if you accept what is listed; else ask the model owner for a stricter policy.",
 )
+SERVICE_CLASSICAL_REQUESTS = _refusal(
+    "service-classical-requests",
+    "The keyset offers no post-quantum suite for requests",
+    "Ask the owner for keys with MLKEM768-X25519. Requests sealed without can be recorded now and opened "
+    "once a quantum computer exists; set allow_classical_requests = true only if you accept that.",
+)
+SERVICE_CLASSICAL_RELEASE = _refusal(
+    "service-classical-release",
+    "The private keys of the service may travel without post-quantum protection",
+    "Ask the owner for a release policy without allow_classical_release; set it in your own only if you "
+    "accept that the keys can be recovered from recorded traffic once a quantum computer exists.",
+)
 SERVICE_NO_WORKERS = _refusal(
     "service-no-workers",
     "The service shows no evidence of a worker",

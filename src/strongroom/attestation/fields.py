@@ -20,7 +20,7 @@ MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 SHA384: Final = re.compile(r"sha384:[0-9a-f]{96}")
-SIGNING_KEY: Final = re.compile(r"ed25519:[A-Za-z0-9_-]{43}")
+SIGNING_KEY: Final = re.compile(r"ed25519\+mldsa65:[A-Za-z0-9_-]{43}")
 RESOURCE: Final = re.compile(r"kbs:///[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){2}")
 PLAIN_TEXT: Final = re.compile(r"[ -~]{1,128}")
 """A name for people: printable ASCII, so that it can be shown on a terminal as it is."""

@@ -30,7 +30,7 @@ class InitData:
 
     Attributes:
         service: Name of the service that it works for.
-        broker_key: The only broker whose keys it takes, `ed25519:...`.
+        broker_key: The only broker whose keys it takes, `ed25519+mldsa65:...`.
         release_policy: Digest of the policy under which the service key is released, `sha256:...`.
         models: Resources that hold the keys of its models, for example `kbs:///default/model/lite0`.
 

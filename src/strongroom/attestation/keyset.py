@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from strongroom.crypto.ohttp import KeyConfig
     from strongroom.crypto.sign import VerifyingKey
 
-KEYSET_TYPE: Final = "strongroom-keyset/1"
+KEYSET_TYPE: Final = "strongroom-keyset/2"
 """Type of the payload, and purpose of its signature."""
 
 MAX_PAYLOAD: Final = 128 * 1024
@@ -42,7 +42,16 @@ MAX_MODELS: Final = 64
 MAX_SIGNED: Final = MAX_EVIDENCE + 256 * 1024
 """Largest served document in bytes: payload, signature and the broker's evidence."""
 
-KEY_RELEASE: Final = re.compile("classical|post-quantum")
+POST_QUANTUM_RELEASE: Final = "hpke-0x647a"
+"""`key_release` where private keys travel to workers only under MLKEM768-X25519."""
+
+CLASSICAL_RELEASE: Final = "classical"
+"""`key_release` where they may also travel under P-256 or RSA."""
+
+SIGNATURE_SUITE: Final = "MLDSA65-Ed25519-SHA512"
+"""`signature_suite`: what the broker signs with, both halves of which must hold."""
+
+_KEY_RELEASE: Final = re.compile(f"{POST_QUANTUM_RELEASE}|{CLASSICAL_RELEASE}")
 
 _NAMES: Final = frozenset(
     {
@@ -51,6 +60,7 @@ _NAMES: Final = frozenset(
         "epoch",
         "keys",
         "suites",
+        "signature_suite",
         "release_policy",
         "models",
         "not_before",
@@ -82,9 +92,10 @@ class Keyset:
         models: The models of the service by name.
         not_before: Unix time from which the keys may be used.
         not_after: Unix time after which the keys may not be used.
-        broker_key: Signing key of the broker, `ed25519:...`.
+        broker_key: Signing key of the broker, `ed25519+mldsa65:...`.
         key_custodian: Who runs the broker, in words for people.
-        key_release: `classical` or `post-quantum`: how private keys travel to workers.
+        key_release: `hpke-0x647a`, or `classical` where private keys may travel to workers without
+            post-quantum protection.
 
     Raises:
         EvidenceError: `keyset-malformed`.
@@ -99,7 +110,7 @@ class Keyset:
     not_after: int
     broker_key: str
     key_custodian: str
-    key_release: str = "classical"
+    key_release: str = POST_QUANTUM_RELEASE
 
     def __post_init__(self) -> None:
         _read(self._object(suites=[]))
@@ -124,6 +135,17 @@ class Keyset:
     def suites(self) -> tuple[str, ...]:
         """Names of the HPKE suites of the keys, for people; `keys` decides."""
         return suite_names(self.key_configs)
+
+    @property
+    def post_quantum_configs(self) -> tuple[KeyConfig, ...]:
+        """Those of the key configurations to which a request is sealed with MLKEM768-X25519.
+
+        Raises:
+            EvidenceError: `keyset-malformed`.
+        """
+        from strongroom.crypto.hpke import Kem
+
+        return tuple(config for config in self.key_configs if config.kem is Kem.MLKEM768_X25519)
 
     def payload(self) -> bytes:
         """The exact bytes that are signed and hashed."""
@@ -165,6 +187,7 @@ class Keyset:
             "epoch": self.epoch,
             "keys": b64.encode_url(self.keys),
             "suites": suites,
+            "signature_suite": SIGNATURE_SUITE,
             "release_policy": self.release_policy,
             "models": {
                 name: {"version": model.version, "manifest": model.manifest}
@@ -184,7 +207,7 @@ class SignedKeyset:
 
     Attributes:
         payload: Exact bytes of the keyset.
-        signature: Ed25519 signature of the broker over them, purpose `strongroom-keyset/1`.
+        signature: Signature of the broker over them, purpose `strongroom-keyset/2`.
         broker_evidence: Evidence that the broker itself runs in a TEE.
     """
 
@@ -210,6 +233,8 @@ class SignedKeyset:
         Raises:
             EvidenceError: `keyset-malformed`, or a code of the evidence.
         """
+        from strongroom.crypto.sign import SIGNATURE_SIZE
+
         fields = parse_object(
             KEYSET_MALFORMED,
             "signed keyset",
@@ -220,7 +245,7 @@ class SignedKeyset:
         evidence = fields.raw("broker_evidence")
         return cls(
             payload=fields.blob("keyset", limit=MAX_PAYLOAD),
-            signature=fields.blob("signature", limit=64, exact=True),
+            signature=fields.blob("signature", limit=SIGNATURE_SIZE, exact=True),
             broker_evidence=None if evidence is None else Evidence.from_json(evidence),
         )
 
@@ -260,13 +285,14 @@ def _read(value: object) -> Fields:
     fields.integer("epoch", low=1)
     fields.blob("keys", limit=MAX_KEYS)
     fields.texts("suites", PLAIN_TEXT, most=64)
+    fields.constant("signature_suite", SIGNATURE_SUITE)
     fields.text("release_policy", SHA256)
     _read_models(fields)
     fields.integer("not_before")
     fields.integer("not_after")
     fields.text("broker_key", SIGNING_KEY)
     fields.text("key_custodian", PLAIN_TEXT)
-    fields.text("key_release", KEY_RELEASE)
+    fields.text("key_release", _KEY_RELEASE)
     return fields
 
 

@@ -52,7 +52,9 @@ class Policy:
         min_svn: Lowest accepted ISVSVN.
         max_evidence_age: Seconds for which evidence is fresh.
         allow_unattested_broker: Whether a key broker without evidence of its own is accepted.
-        broker_key: Signing key of the broker, `ed25519:...`; a client's policy needs it.
+        allow_classical_release: Whether keys may be released under a classical one-time key (P-256, RSA).
+        allow_classical_requests: Whether a client may seal to a service that offers no post-quantum suite.
+        broker_key: Signing key of the broker, `ed25519+mldsa65:...`; a client's policy needs it.
         broker_measurements: Accepted measurements of a broker that runs in a TEE itself, by kind.
         service: Name of the service, if only that one is meant.
     """
@@ -75,6 +77,8 @@ class Policy:
     min_svn: int = 0
     max_evidence_age: int = 600
     allow_unattested_broker: bool = False
+    allow_classical_release: bool = False
+    allow_classical_requests: bool = False
     broker_key: str | None = None
     broker_measurements: Mapping[EvidenceKind, frozenset[str]] = field(default_factory=dict)
     service: str | None = None
@@ -146,7 +150,10 @@ class Policy:
     def differences(self, release: Policy) -> tuple[str, ...]:
         """What another policy admits that this one does not, in words; empty if it admits no more."""
         pairs = zip(self._checks(), release._checks(), strict=True)
-        return tuple(words for own, other in pairs for words in own.wider(other))
+        words = [words for own, other in pairs for words in own.wider(other)]
+        if release.allow_classical_release and not self.allow_classical_release:
+            words.append("key release without post-quantum protection")
+        return tuple(words)
 
     def for_broker(self) -> Policy:
         """The same demands on the key broker's own evidence: its measurements in place of the workers'."""

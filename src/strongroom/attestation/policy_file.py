@@ -109,6 +109,8 @@ class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_svn: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     max_evidence_age: Annotated[int, msgspec.Meta(ge=1, le=MAX_AGE)] = 600
     allow_unattested_broker: bool = False
+    allow_classical_release: bool = False
+    allow_classical_requests: bool = False
     broker_key: str | None = None
     broker_measurements: _Measurements = _Measurements()
     service: _Service | None = None
@@ -140,6 +142,8 @@ def read(text: str) -> dict[str, Any]:
         "min_svn": file.min_svn,
         "max_evidence_age": file.max_evidence_age,
         "allow_unattested_broker": file.allow_unattested_broker,
+        "allow_classical_release": file.allow_classical_release,
+        "allow_classical_requests": file.allow_classical_requests,
         "broker_key": file.broker_key,
         "broker_measurements": file.broker_measurements.by_kind(),
         "service": file.service,

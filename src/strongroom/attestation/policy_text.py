@@ -43,6 +43,8 @@ def render_policy(
     min_svn: int = 0,
     max_evidence_age: int = 600,
     allow_unattested_broker: bool = False,
+    allow_classical_release: bool = False,
+    allow_classical_requests: bool = False,
     broker_key: str | None = None,
     broker_measurements: Mapping[EvidenceKind, Collection[str]] | None = None,
     service: str | None = None,
@@ -104,6 +106,16 @@ def render_policy(
             "allow_unattested_broker",
             allow_unattested_broker,
             "Whoever runs the key broker holds the keys. true: trust him without evidence of his own.",
+        ),
+        _key(
+            "allow_classical_release",
+            allow_classical_release or None,
+            "Keys may travel to workers under P-256 or RSA, without post-quantum protection.",
+        ),
+        _key(
+            "allow_classical_requests",
+            allow_classical_requests or None,
+            "Requests may be sealed to a service that offers no post-quantum suite.",
         ),
         _key(
             "broker_key",

@@ -22,7 +22,7 @@ SERVE_PURPOSE: Final = "strongroom-serve/1"
 BROKER_PURPOSE: Final = "strongroom-broker/1"
 REPORT_DATA_SIZE: Final = 64
 
-MAX_SERVICE_EVIDENCE: Final = MAX_EVIDENCE + 8 * 1024
+MAX_SERVICE_EVIDENCE: Final = MAX_EVIDENCE + 24 * 1024
 """Largest document of one worker in bytes."""
 
 MAX_WORKERS: Final = 32
@@ -39,7 +39,7 @@ def serve_report_data(keyset_digest: str, nonce: bytes, init_data: bytes, receip
         keyset_digest: `sha384:...` of the keyset that the worker serves.
         nonce: 32 bytes of the client, or the beacon's `evidence_nonce`.
         init_data: Exact bytes of the worker's init-data.
-        receipt_key: The worker's own receipt key, `ed25519:...`.
+        receipt_key: The worker's own receipt key, `ed25519+mldsa65:...`.
 
     Returns:
         SHA-384 of a JCS object, zero-padded to 64 bytes.
@@ -60,7 +60,7 @@ def broker_report_data(keyset_digest: str, broker_key: str) -> bytes:
 
     Args:
         keyset_digest: `sha384:...` of the keyset that the broker signed.
-        broker_key: The broker's signing key, `ed25519:...`.
+        broker_key: The broker's signing key, `ed25519+mldsa65:...`.
 
     Returns:
         SHA-384 of a JCS object, zero-padded to 64 bytes.
@@ -83,7 +83,7 @@ class ServiceEvidence:
         beacon: The newest beacon that the worker has from its broker, `None` if it has none. The nonce comes
             from it, unless a client gave one.
         keyset: Digest of the keyset that it serves, `sha384:...`.
-        receipt_key: Its receipt key, `ed25519:...`.
+        receipt_key: Its receipt key, `ed25519+mldsa65:...`.
 
     Raises:
         EvidenceError: `service-evidence-malformed`.

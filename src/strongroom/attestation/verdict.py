@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.attestation.claims import Anchor, Claims
-from strongroom.attestation.keyset import Keyset
+from strongroom.attestation.keyset import CLASSICAL_RELEASE, SIGNATURE_SUITE, Keyset
 from strongroom.attestation.workers import TrustedWorker
 from strongroom.errors import StrongroomError
 
@@ -89,6 +89,11 @@ class Verdict:
         )
 
     @property
+    def key_release(self) -> str:
+        """How the private keys travel to workers, in words: `post-quantum` or `classical`."""
+        return "classical" if self.keyset.key_release == CLASSICAL_RELEASE else "post-quantum"
+
+    @property
     def label(self) -> str:
         """`SIMULATED` or `ATTESTED`, to be shown wherever the service is named."""
         return "SIMULATED" if self.simulated else "ATTESTED"
@@ -106,6 +111,7 @@ class Verdict:
             "advisories": list(self.advisories),
             "keyset": self.keyset_digest,
             "suites": list(self.keyset.suites),
+            "signature_suite": SIGNATURE_SUITE,
             "models": {
                 name: {"version": model.version, "manifest": model.manifest}
                 for name, model in self.keyset.models.items()
@@ -114,7 +120,7 @@ class Verdict:
             "broker_key": self.keyset.broker_key,
             "key_custodian": self.keyset.key_custodian,
             "custodian_attested": self.custodian_attested,
-            "key_release": self.keyset.key_release,
+            "key_release": self.key_release,
             "workers": self.workers,
             "receipt_keys": list(self.receipt_keys),
             "warnings": list(self.warnings),
@@ -146,7 +152,9 @@ def _warnings(
         yield SIMULATED_WARNING
     if custodian is None:
         yield f"key custodian unattested: {keyset.key_custodian}"
-    if keyset.key_release == "classical":
+    if not keyset.post_quantum_configs:
+        yield "requests: classical"
+    if keyset.key_release == CLASSICAL_RELEASE:
         yield "key release: classical"
     newest = max(worker.epoch for worker in workers)
     if newest > keyset.epoch:

@@ -1,4 +1,4 @@
-"""The appraisal of one worker: rules 4 and 5 of the decision "may I seal?" (`appraisal`)."""
+"""The appraisal of one worker: rules 4 and 6 of the decision "may I seal?" (`appraisal`)."""
 
 from __future__ import annotations
 

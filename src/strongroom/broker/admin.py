@@ -224,7 +224,7 @@ def epochs(store: Store, service: str) -> list[EpochRecord]:
 
 
 def signing_key_text(store: Store) -> str:
-    """The broker's public key, `ed25519:...`: what policies and init-data pin."""
+    """The broker's public key, `ed25519+mldsa65:...`: what policies and init-data pin."""
     return store.signing_key.verifying_key.text
 
 

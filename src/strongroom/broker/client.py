@@ -19,10 +19,8 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from strongroom.attestation.evidence import Evidence
-from strongroom.broker import jwe, messages, teekey
+from strongroom.broker import messages, onetime
 from strongroom.broker.errors import BROKER_ANSWER, BROKER_REFUSED, BROKER_UNREACHABLE, TOKEN_MISSING
 from strongroom.broker.release import ModelKey, ServiceEpoch, open_model_key, open_service_key
 from strongroom.broker.resource import Resource
@@ -47,6 +45,7 @@ class KbsClient:
         timeout: Seconds for each step on the network.
         ssl_context: For `https`; by default the system's trusted authorities.
         rng: Source of the one-time keys.
+        classical: Attest with a P-256 key, for a broker that knows no HPKE release.
 
     Raises:
         ValueError: `url` is not such a URL.
@@ -61,6 +60,7 @@ class KbsClient:
         timeout: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
         rng: Callable[[int], bytes] = os.urandom,
+        classical: bool = False,
     ) -> None:
         self._connection, self._prefix = _connection(url, timeout, ssl_context)
         self._url = url
@@ -68,7 +68,8 @@ class KbsClient:
         self._quoter = quoter
         self._rng = rng
         self._cookie: str | None = None
-        self._key: ec.EllipticCurvePrivateKey | None = None
+        self._new_key = onetime.ClassicalKey if classical else onetime.HpkeKey
+        self._key: onetime.OneTimeKey | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +89,7 @@ class KbsClient:
         Raises:
             BrokerError: `token-missing`, there is none.
         """
-        return teekey.thumbprint(self._attested().public_key())
+        return self._attested().recipient
 
     def attest(self, init_data: bytes) -> None:
         """Open a new session with a new one-time key: ask for a challenge, and answer it with evidence.
@@ -101,8 +102,8 @@ class KbsClient:
             BrokerError: `broker-answer-invalid`, or the code with which the broker refused.
         """
         self._cookie = self._key = None
-        key = teekey.generate(self._rng)
-        jwk = teekey.to_jwk(key.public_key())
+        key = self._new_key(self._rng)
+        jwk = key.jwk
         challenge = _members(self._post(messages.AUTH_PATH, messages.auth_body(self._tee)), "nonce")
         nonce = challenge["nonce"]
         self._check_nonce(nonce)
@@ -123,12 +124,11 @@ class KbsClient:
 
         Raises:
             UnreachableError: `broker-unreachable`.
-            BrokerError: `jwe-invalid`, `jwe-open-failed`, `resource-path-invalid`, `token-missing`, or the
-                code with which the broker refused.
+            BrokerError: A code `hpke-release-...` or `jwe-...`, `resource-path-invalid`, `token-missing`, or
+                the code with which the broker refused.
         """
-        key = self._attested()
-        answer = self._request("GET", messages.RESOURCE_PREFIX + Resource.parse(path).path)
-        return jwe.open_sealed(key, answer)
+        key, resource = self._attested(), Resource.parse(path).path
+        return key.open(self._request("GET", messages.RESOURCE_PREFIX + resource), resource)
 
     def service_key(self, service: str, broker_key: VerifyingKey) -> tuple[ServiceEpoch, ...]:
         """Fetch the keys of a service, newest epoch first, and check that this broker signed them for us.
@@ -138,7 +138,8 @@ class KbsClient:
             BrokerError: As `resource` and `open_service_key`.
         """
         document = self.resource(Resource.service_key(service).path)
-        return open_service_key(document, broker_key, self.recipient, service)
+        key = self._attested()
+        return open_service_key(document, broker_key, key.recipient, service, classical=key.classical)
 
     def model_key(self, resource: str, broker_key: VerifyingKey) -> ModelKey:
         """Fetch the key of a model, and check that this broker signed it for us.
@@ -167,7 +168,7 @@ class KbsClient:
         """
         return self._request("GET", messages.POLICY_PREFIX + _quoted(service))
 
-    def _attested(self) -> ec.EllipticCurvePrivateKey:
+    def _attested(self) -> onetime.OneTimeKey:
         if self._key is None:
             raise BrokerError(TOKEN_MISSING)
         return self._key

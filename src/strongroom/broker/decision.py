@@ -35,6 +35,7 @@ from strongroom.broker.errors import (
     MODEL_FOREIGN,
     NONCE_FOREIGN,
     POLICY_SERVICE,
+    RELEASE_CLASSICAL,
     RESOURCE_UNKNOWN,
     SERVICE_FOREIGN,
     SERVICE_UNKNOWN,
@@ -69,7 +70,8 @@ class ReleaseDecision:
      8. the service still has that policy, and the policy still accepts the claims;
      9. a service key is that of the service in the init-data;
     10. a model is registered, belongs to the service, and stands in the init-data;
-    11. the model's own policy, if it has one, accepts the claims too and is not of another service.
+    11. the model's own policy, if it has one, accepts the claims too and is not of another service;
+    12. the one-time key is an HPKE key, or each of these policies allows a release under a classical one.
 
     In the production profile no policy's permission of simulated evidence counts.
 
@@ -78,7 +80,7 @@ class ReleaseDecision:
     Args:
         kind: The kind of evidence that the attester announced.
         nonce: The challenge that it was given.
-        broker_key: This broker's signing key, `ed25519:...`.
+        broker_key: This broker's signing key, `ed25519+mldsa65:...`.
         production: Whether the broker is in the production profile.
         rims: NVIDIA's signed reference values, for GPUs.
     """
@@ -179,7 +181,7 @@ class ReleaseDecision:
             return claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
-        """Rules 8 and 9.
+        """Rules 8, 9 and 12.
 
         Args:
             resource: The service key asked for.
@@ -187,18 +189,20 @@ class ReleaseDecision:
             now: Unix time.
 
         Raises:
-            BrokerError: `service-unknown`, `init-data-policy` or `service-foreign`.
+            BrokerError: `service-unknown`, `init-data-policy`, `service-foreign` or `release-classical`.
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
-        self._policy(service).appraise(claims, now=now)
+        policy = self._policy(service)
+        policy.appraise(claims, now=now)
         if resource != Resource.service_key(init_data.service):
             raise BrokerError(SERVICE_FOREIGN, found=resource.repository, expected=init_data.service)
+        self._check_form(policy, "service")
 
     def model_key(
         self, resource: Resource, service: ServiceRecord | None, model: ModelRecord | None, now: int
     ) -> None:
-        """Rules 8, 10 and 11.
+        """Rules 8 and 10 to 12.
 
         Args:
             resource: The model asked for.
@@ -208,22 +212,30 @@ class ReleaseDecision:
 
         Raises:
             BrokerError: `service-unknown`, `init-data-policy`, `resource-unknown`, `model-foreign`,
-                `init-data-model` or `model-policy-service`.
+                `init-data-model`, `model-policy-service` or `release-classical`.
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
-        self._policy(service).appraise(claims, now=now)
+        release_policy = self._policy(service)
+        release_policy.appraise(claims, now=now)
         if model is None:
             raise BrokerError(RESOURCE_UNKNOWN, resource.path)
         if service is None or resource.path not in service.models:
             raise BrokerError(MODEL_FOREIGN, resource.path)
         if resource.uri not in init_data.models:
             raise BrokerError(INIT_DATA_MODEL, resource.path)
+        self._check_form(release_policy, "service")
         if model.policy is not None:
             policy = Policy.parse(model.policy)
             if policy.service not in {None, service.name}:
                 raise BrokerError(POLICY_SERVICE, found=policy.service, expected=service.name)
             policy.appraise(claims, now=now)
+            self._check_form(policy, "model")
+
+    def _check_form(self, policy: Policy, whose: str) -> None:
+        """Rule 12, for one policy."""
+        if not isinstance(self._tee_key, teekey.HpkePublicKey) and not policy.allow_classical_release:
+            raise BrokerError(RELEASE_CLASSICAL, f"policy of the {whose}", expected=teekey.HPKE_ALG)
 
     def _policy(self, service: ServiceRecord | None) -> Policy:
         assert self._init_data is not None  # noqa: S101 -- the stage says so

@@ -13,7 +13,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Final
 
-from strongroom.attestation.keyset import KEYSET_TYPE, Keyset
+from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, POST_QUANTUM_RELEASE, Keyset
 from strongroom.attestation.policy import Policy
 from strongroom.broker import keyfile, log, registry
 from strongroom.broker.errors import EPOCHS_FULL, SECRET_UNREADABLE
@@ -101,18 +101,19 @@ def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace:
         (now + grace, service.name),
     )
     epoch = service.last_epoch + 1
+    policy = Policy.parse(service.policy)
     seeds = [store.rng(_SEED_BYTES) for _ in _KEMS]
     keyset = Keyset(
         service=service.name,
         epoch=epoch,
         keys=encode_key_configs(key.config for key in _gateway_keys(epoch, seeds)),
-        release_policy=Policy.parse(service.policy).digest,
+        release_policy=policy.digest,
         models=registry.keyset_models(db, service),
         not_before=max(0, now - CLOCK_SKEW),
         not_after=now + service.lifetime,
         broker_key=store.signing_key.verifying_key.text,
         key_custodian=service.custodian,
-        key_release="classical",
+        key_release=CLASSICAL_RELEASE if policy.allow_classical_release else POST_QUANTUM_RELEASE,
     )
     payload = keyset.payload()
     key_file = store.rng(16).hex()

@@ -133,7 +133,8 @@ TEE_KEY_UNSUPPORTED: Final = define(
     "The one-time key of the attester is not usable",
     status=401,
     exit_code=EXIT_REFUSED,
-    remedy="Send a P-256 key for ECDH-ES+A256KW, or an RSA key of 2048 to 4096 bits for RSA-OAEP-256.",
+    remedy="Send an HPKE key for MLKEM768-X25519, a P-256 key for ECDH-ES+A256KW, or an RSA key of 2048 to "
+    "4096 bits for RSA-OAEP-256.",
 )
 SESSION_UNKNOWN: Final = define(
     "session-unknown",
@@ -273,6 +274,34 @@ JWE_OPEN_FAILED: Final = define(
     status=502,
     exit_code=EXIT_REFUSED,
     remedy="It was made for another one-time key, or changed on its way. Attest again.",
+)
+HPKE_RELEASE_INVALID: Final = define(
+    "hpke-release-invalid",
+    "The answer is not a resource sealed with HPKE",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="The broker knows no post-quantum release, or something on the way to it changed the answer.",
+)
+HPKE_RELEASE_OPEN_FAILED: Final = define(
+    "hpke-release-open-failed",
+    "The sealed resource does not open with this key",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="It was made for another one-time key or another resource, or changed on its way. Attest again.",
+)
+RELEASE_CLASSICAL: Final = define(
+    "release-classical",
+    "The policy allows no release under a classical one-time key",
+    status=401,
+    exit_code=EXIT_REFUSED,
+    remedy="Attest with an HPKE key for MLKEM768-X25519, or have the owner set allow_classical_release.",
+)
+RELEASE_DOWNGRADED: Final = define(
+    "release-downgraded",
+    "The keyset says that its keys travel under HPKE only, and they came under a classical key",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="The broker contradicts itself. Take no key from it.",
 )
 RELEASE_INVALID: Final = define(
     "release-invalid",

@@ -43,7 +43,7 @@ _MAX_HEADER: Final = 1024
 _MEMBERS: Final = {"protected", "encrypted_key", "iv", "ciphertext", "tag"}
 
 
-def seal(key: teekey.PublicKey, plaintext: bytes, *, rng: Callable[[int], bytes] = os.urandom) -> bytes:
+def seal(key: teekey.ClassicalKey, plaintext: bytes, *, rng: Callable[[int], bytes] = os.urandom) -> bytes:
     """Encrypt a resource to an attester's one-time key.
 
     Args:

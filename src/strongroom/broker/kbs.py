@@ -16,7 +16,7 @@ from typing import Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
 from strongroom.attestation.policy import Policy
-from strongroom.broker import epochs, jwe, log, messages, registry, teekey
+from strongroom.broker import epochs, hpke_release, jwe, log, messages, registry, teekey
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
 from strongroom.broker.errors import (
@@ -152,7 +152,7 @@ class KeyBroker:
             path: `repository/type/tag`.
 
         Returns:
-            The JWE.
+            The sealed document; a JWE for a classical one-time key.
 
         Raises:
             StrongroomError: The code of the check that refused.
@@ -170,6 +170,8 @@ class KeyBroker:
             raise
         key = session.decision.tee_key
         assert key is not None  # noqa: S101 -- the decision was appraised
+        if isinstance(key, teekey.HpkePublicKey):
+            return hpke_release.seal(key, document, resource=resource.path, rng=self._rng)
         return jwe.seal(key, document, rng=self._rng)
 
     def beacon(self, service: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Released documents: what travels inside the JWE, signed by the broker and made for one recipient.
+"""Released documents: what an encrypted answer carries, signed by the broker and made for one recipient.
 
 The envelope is `{"payload": B64URL, "signature": B64URL}`; the payload is JCS, the purpose of the signature
 is its `type`. A worker takes a document only if
@@ -8,7 +8,8 @@ is its `type`. A worker takes a document only if
    to another worker, or to an earlier attestation, is refused;
 3. it is about the resource asked for: nobody between worker and broker can swap answers;
 4. for a service key: the private keys and the other fields make, byte for byte, a keyset that the broker
-   signed.
+   signed;
+5. and no keyset says that its keys travel under HPKE only, where they came under a classical key.
 
 Both halves are here, pure and without I/O: `service_document`, `model_document` and `seal_release` for the
 broker, `open_service_key` and `open_model_key` for the worker. The forms are in docs/reference/broker.md.
@@ -20,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from strongroom.attestation.keyset import KEYSET_TYPE, Keyset, KeysetModel, SignedKeyset
+from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, Keyset, KeysetModel, SignedKeyset
 from strongroom.broker.errors import (
+    RELEASE_DOWNGRADED,
     RELEASE_INVALID,
     RELEASE_KEYSET,
     RELEASE_RECIPIENT,
@@ -41,13 +43,12 @@ from strongroom.broker.resource import Resource
 from strongroom.codec import b64, jcs
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey
 from strongroom.crypto.ohttp import GatewayKey, KeyConfig, encode_key_configs
-from strongroom.crypto.sign import SigningKey, VerifyingKey
+from strongroom.crypto.sign import SIGNATURE_SIZE, SigningKey, VerifyingKey
 from strongroom.errors import BrokerError, CodecError, CryptoError, EvidenceError
 
 SERVICE_KEY_TYPE: Final = "strongroom-service-key/1"
 MODEL_KEY_TYPE: Final = "strongroom-model-key/1"
 MAX_ENVELOPE: Final = 384 * 1024
-_SIGNATURE_BYTES: Final = 64
 _PRIVATE_BYTES: Final = 32
 
 
@@ -147,16 +148,23 @@ def open_release(data: bytes, broker_key: VerifyingKey, recipient: str) -> dict[
 
 
 def open_service_key(
-    data: bytes, broker_key: VerifyingKey, recipient: str, service: str
+    data: bytes, broker_key: VerifyingKey, recipient: str, service: str, *, classical: bool = False
 ) -> tuple[ServiceEpoch, ...]:
     """Open a released service key under all rules of this module.
+
+    Args:
+        data: The envelope.
+        broker_key: The key that the worker's init-data names.
+        recipient: Thumbprint of the worker's one-time key.
+        service: Name of the service asked for.
+        classical: Whether the one-time key is a classical one.
 
     Returns:
         The epochs that are honoured, newest first; at least one.
 
     Raises:
         BrokerError: `release-invalid`, `release-foreign-broker`, `release-foreign-recipient`,
-            `release-foreign-subject` or `release-keyset`.
+            `release-foreign-subject`, `release-keyset` or `release-downgraded`.
     """
     document = _typed(_open(data, broker_key, recipient), SERVICE_KEY_TYPE, ServiceDocumentForm)
     if document.service != service:
@@ -165,6 +173,9 @@ def open_service_key(
     if numbers != sorted(set(numbers), reverse=True):
         raise BrokerError(RELEASE_INVALID, "the epochs are not in order")
     epochs = tuple(_rebuild(service, entry, broker_key) for entry in document.epochs)
+    for epoch in epochs:
+        if classical and epoch.keyset.key_release != CLASSICAL_RELEASE:
+            raise BrokerError(RELEASE_DOWNGRADED, f"epoch {epoch.epoch}", found=epoch.keyset.key_release)
     key_ids = [key.config.key_id for epoch in epochs for key in epoch.keys]
     if len(set(key_ids)) != len(key_ids):
         raise BrokerError(RELEASE_INVALID, "two keys have one identifier")
@@ -197,7 +208,7 @@ def _open(data: bytes, broker_key: VerifyingKey, recipient: str) -> dict[str, An
     try:
         envelope = convert(jcs.parse(data, limit=MAX_ENVELOPE, what="release"), EnvelopeForm)
         payload = b64.decode_url(envelope.payload, limit=MAX_ENVELOPE, what="payload")
-        signature = b64.decode_url(envelope.signature, limit=_SIGNATURE_BYTES, what="signature")
+        signature = b64.decode_url(envelope.signature, limit=SIGNATURE_SIZE, what="signature")
         purpose = _signed_for(broker_key, payload, signature)
         document = jcs.parse(payload, limit=MAX_ENVELOPE, what="release payload")
     except CodecError as error:
@@ -272,7 +283,7 @@ def _rebuild(service: str, entry: EpochForm, broker_key: VerifyingKey) -> Servic
             key_custodian=fields.key_custodian,
             key_release=fields.key_release,
         )
-        signature = b64.decode_url(entry.keyset_signature, limit=_SIGNATURE_BYTES, what="keyset signature")
+        signature = b64.decode_url(entry.keyset_signature, limit=SIGNATURE_SIZE, what="keyset signature")
         payload = keyset.payload()
     except (CodecError, CryptoError, EvidenceError, ValueError) as error:
         # from None: what is wrong may stand beside a private key

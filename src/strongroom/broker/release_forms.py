@@ -18,6 +18,7 @@ _MAX_MODELS: Final = 64
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
+_Signature = Annotated[str, msgspec.Meta(max_length=8 * 1024)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 
@@ -70,7 +71,7 @@ class EpochForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     honoured_until: _Time
     keys: Annotated[list[KeyForm], msgspec.Meta(min_length=1, max_length=_MAX_KEYS)]
     keyset: KeysetFieldsForm
-    keyset_signature: _Text
+    keyset_signature: _Signature
 
 
 class ServiceDocumentForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -28,7 +28,7 @@ from strongroom.broker.wrap import KEY_BYTES, WrappingKey
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import BrokerError
 
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _BUSY_SECONDS: Final = 10.0
 _SIGNING_KEY: Final = "signing-key"
 
@@ -63,7 +63,7 @@ class Store:
         now: The clock, unix seconds.
         rng: The source of randomness.
         root: The root key.
-        signing_key: The broker's Ed25519 key, the one that init-data and policies name.
+        signing_key: The broker's signing key, the one that init-data and policies name.
     """
 
     def __init__(

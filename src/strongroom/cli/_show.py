@@ -64,7 +64,7 @@ def show_verdict(room: Room, url: str, *, json_output: bool) -> None:
         ("keyset", verdict.keyset_digest),
         ("suites", ", ".join(verdict.keyset.suites)),
         ("broker key", verdict.keyset.broker_key),
-        ("key release", verdict.keyset.key_release),
+        ("key release", verdict.key_release),
         ("policy", verdict.keyset.release_policy),
     ]
     rows += [

@@ -89,7 +89,7 @@ class Session:
 
     Args:
         policy: What the service must satisfy.
-        suite: HPKE suite to seal with; None takes the keyset's first, which is post-quantum.
+        suite: HPKE suite to seal with; None takes the first post-quantum one of the keyset.
         fresh: Send a nonce of our own, so that a worker makes evidence for this client alone.
         now: Wall clock in seconds; the time of every appraisal.
         rng: Randomness for nonces and encapsulations.
@@ -233,7 +233,9 @@ def _milliseconds(deadline: float) -> str:
 
 def _key_config(verdict: Verdict, suite: Suite | None) -> KeyConfig:
     configs = verdict.keyset.key_configs
-    chosen = configs[0] if suite is None else next((c for c in configs if c.kem == suite.kem), None)
+    if suite is None:  # classical ones only where the policy allows it: the appraisal refuses the keyset else
+        return (verdict.keyset.post_quantum_configs or configs)[0]
+    chosen = next((config for config in configs if config.kem == suite.kem), None)
     if chosen is None:
         raise RequestError(SERVICE_ANSWER_INVALID, "the keyset has no key for the wanted suite")
     return chosen

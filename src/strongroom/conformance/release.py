@@ -22,6 +22,7 @@ from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
 from strongroom.broker import messages, teekey
 from strongroom.broker.decision import ReleaseDecision
+from strongroom.broker.onetime import HpkeKey
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.broker.resource import MODEL_TYPE, Resource
 from strongroom.conformance.case import ACCEPTED, Case
@@ -66,7 +67,7 @@ class _Bench:
     def __init__(self, pki: Pki, now: int) -> None:
         self.pki, self.now = pki, now
         self.broker = SigningKey.generate().verifying_key.text
-        self.jwk = teekey.to_jwk(teekey.generate().public_key())
+        self.jwk = HpkeKey().jwk
         self.policy = self.text()
         self._collateral = make_collateral(pki, EvidenceKind.SGX, now)
         self._enclave = QuotingEnclave(pki, EvidenceKind.SGX, os.urandom)
@@ -129,7 +130,7 @@ class _Bench:
 def cases(pki: Pki, other: Pki, now: int) -> Iterator[Case]:
     """All cases; the policies pin the root of the first vendor."""
     bench = _Bench(pki, now)
-    key = f"{_SERVICE}/{Resource.service_key(_SERVICE).path.split('/', 1)[1]}"
+    key = Resource.service_key(_SERVICE).path
     yield bench.case("accepted", "nothing", ACCEPTED)
     yield bench.case("accepted-service-key", "the service key is asked for", ACCEPTED, resource=key)
     yield from _of_the_answer(bench)
@@ -144,9 +145,9 @@ def _of_the_answer(bench: _Bench) -> Iterator[Case]:
         body["runtime-data"]["nonce"] = nonce
         yield bench.case(f"nonce-{name}", "the nonce is not the session's", "nonce-foreign", attest=body)
     for name, changed in (
-        ("curve", {"crv": "P-384"}),
+        ("kind", {"kty": "oct"}),
         ("algorithm", {"alg": "none"}),
-        ("point", {"x": "AA"}),
+        ("point", {"pub": "AA"}),
         ("more", {"kid": "x"}),
     ):
         body = bench.attest()
@@ -158,6 +159,12 @@ def _of_the_answer(bench: _Bench) -> Iterator[Case]:
         body = bench.attest()
         del body[path]
         yield bench.case(f"body-no-{name}", f"{path} is missing", "kbs-body-invalid", attest=body)
+    classical = _Bench(bench.pki, bench.now)
+    classical.broker, classical.jwk = bench.broker, teekey.to_jwk(teekey.generate().public_key())
+    for name, path in (("service-key", Resource.service_key(_SERVICE).path), ("model-key", _MODEL)):
+        yield classical.case(
+            f"classical-{name}", "the one-time key is not post-quantum", "release-classical", resource=path
+        )
     body = bench.attest()
     body["init-data"] = None
     yield bench.case("init-data-missing", "there is no init-data", "init-data-missing", attest=body)
@@ -207,7 +214,7 @@ def _of_the_evidence(bench: _Bench, other: Pki) -> Iterator[Case]:
     for name, bound in (
         ("zeros", bytes(64)),
         ("nonce", messages.report_data("AAAA" + _NONCE[4:], bench.jwk)),
-        ("key", messages.report_data(_NONCE, teekey.to_jwk(teekey.generate().public_key()))),
+        ("key", messages.report_data(_NONCE, HpkeKey().jwk)),
         ("devices", messages.report_data(_NONCE, bench.jwk, "{}")),
     ):
         yield bench.case(

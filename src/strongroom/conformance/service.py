@@ -39,6 +39,7 @@ _WORKER: Final = b"\x11" * 32
 _BROKER: Final = b"\x22" * 32
 _BOTH: Final = {EvidenceKind.SGX: [_WORKER.hex()], EvidenceKind.TDX: ["99" * 48]}
 _HKDF_SHA256: Final = 1
+_CLASSICAL: Final = Kem.X25519_HKDF_SHA256
 
 
 def run(members: Mapping[str, Any]) -> None:
@@ -79,7 +80,7 @@ class _Service:
         return self.policy(**self.release)
 
     def keyset(self, **changes: Any) -> Keyset:
-        private = PrivateKey.generate(Kem.MLKEM768_X25519)
+        private = PrivateKey.generate(changes.pop("kem", Kem.MLKEM768_X25519))
         config = KeyConfig(2, private.kem, private.public_bytes(), ((_HKDF_SHA256, Aead.AES_256_GCM),))
         keyset = Keyset(
             service="lite",
@@ -167,12 +168,15 @@ def _of_the_keyset(good: _Service) -> Iterator[Case]:
     yield good.case(
         "keyset-signature", "another key has signed the keyset", "service-keyset-signature", signer=rogue
     )
-    for name, changes, expected, keyset in (
+    changed: dict[str, Any]
+    for name, changes, expected, changed in (
         ("broker", "names another broker", "service-broker-key", {"broker_key": rogue.verifying_key.text}),
         ("early", "is of tomorrow", "service-keyset-not-yet-valid", {"not_before": good.now + 3600}),
         ("expired", "has expired", "service-keyset-expired", {"not_after": good.now}),
+        ("requests", "is for classical requests", "service-classical-requests", {"kem": _CLASSICAL}),
+        ("release", "allows a classical release", "service-classical-release", {"key_release": "classical"}),
     ):
-        made = good.keyset(**keyset)
+        made = good.keyset(**changed)
         yield good.case(f"keyset-{name}", f"the keyset {changes}", expected, keyset=made)
     for name, text in (("empty", ""), ("list", "[]"), ("members", '{"payload": "AA"}')):
         yield good.case(

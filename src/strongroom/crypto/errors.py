@@ -117,9 +117,9 @@ SIGNATURE_INVALID: Final[ErrorCode] = define(
 )
 SIGNING_KEY_INVALID: Final[ErrorCode] = define(
     "signing-key-invalid",
-    "The Ed25519 key is not valid",
+    "The signing key is not valid",
     status=400,
-    remedy="Give the key as `ed25519:` and the 32 bytes in base64url without padding.",
+    remedy="Give the key as a policy has it: `ed25519+mldsa65:` and the 32-byte digest in base64url.",
 )
 
 AGE_KEY_INVALID: Final[ErrorCode] = define(

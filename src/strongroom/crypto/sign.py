@@ -1,59 +1,69 @@
-"""Ed25519 signatures with domain separation (RFC 8032).
+"""Signatures with ML-DSA-65 and Ed25519 together, under keys that are named by their digest.
 
-What is signed is `purpose || 0x00 || payload`, so that a signature made for one kind of document never holds
-for another. A key in text is `ed25519:` and its 32 bytes in base64url.
+    key = SigningKey.generate()
+    signature = key.sign("strongroom-keyset/2", payload)
+    VerifyingKey.parse(text).verify("strongroom-keyset/2", payload, signature, what="keyset")
+
+What a policy or an init-data pins must be short, and an ML-DSA key has 1952 bytes. So a key in text is
+`ed25519+mldsa65:` and SHA-256 of both public keys in base64url, and the public keys travel in front of each
+signature. They are believed only if they have the pinned digest.
+
+A signature holds if both of its halves do (`_composite`). The purpose is the signature's context, so that one
+made for one kind of document never holds for another. There is no signature of one half alone, and no way to
+ask for less than both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from strongroom.codec import b64
+from strongroom.crypto._composite import (
+    MAX_CONTEXT,
+    PUBLIC_SIZE,
+    SECRET_SIZE,
+    SUITE,
+    PrivateKey,
+    PublicKey,
+    parse_public_key,
+)
+from strongroom.crypto._composite import SIGNATURE_SIZE as _COMPOSITE_SIZE
 from strongroom.crypto.errors import SIGNATURE_INVALID, SIGNING_KEY_INVALID
 from strongroom.errors import CodecError, CryptoError
 
-KEY_SIZE: Final = 32
-SIGNATURE_SIZE: Final = 64
-PREFIX: Final = "ed25519:"
+__all__ = ["DIGEST_SIZE", "PREFIX", "SECRET_SIZE", "SIGNATURE_SIZE", "SUITE", "SigningKey", "VerifyingKey"]
 
-_FIELD_PRIME: Final = 2**255 - 19
-_ORDER_8_Y: Final = 55188659117513257062467267217118295137698188065244968500265048394206261417927
-# The y coordinates of the eight points of small order. Under such a key anybody can forge.
-_SMALL_ORDER: Final = frozenset({0, 1, _FIELD_PRIME - 1, _ORDER_8_Y, _FIELD_PRIME - _ORDER_8_Y})
+DIGEST_SIZE: Final = 32
+SIGNATURE_SIZE: Final = PUBLIC_SIZE + _COMPOSITE_SIZE
+"""Bytes of a signature: the public keys and both halves, 5357."""
+
+PREFIX: Final = "ed25519+mldsa65:"
 
 
-def _message(purpose: str, payload: bytes) -> bytes:
-    if not purpose or "\0" in purpose:
-        raise ValueError("a signing purpose is a non-empty text without NUL")
-    return purpose.encode() + b"\0" + payload
+def _context(purpose: str) -> bytes:
+    context = purpose.encode()
+    if not 0 < len(context) <= MAX_CONTEXT:
+        raise ValueError(f"a signing purpose is a text of 1 to {MAX_CONTEXT} bytes")
+    return context
 
 
 class VerifyingKey:
-    """An Ed25519 public key."""
+    """The digest of a pair of public keys: all that is needed to check what they signed."""
 
-    __slots__ = ("_key", "_raw")
+    __slots__ = ("_digest",)
 
-    def __init__(self, raw: bytes) -> None:
-        """Check the key's 32 bytes.
+    def __init__(self, digest: bytes) -> None:
+        """Take the 32 bytes of the digest.
 
         Raises:
-            CryptoError: `signing-key-invalid`: wrong length, not the canonical encoding of a coordinate, or a
-                point of small order, for which signatures prove nothing.
+            CryptoError: `signing-key-invalid`: wrong length.
         """
-        if len(raw) != KEY_SIZE:
-            raise CryptoError(SIGNING_KEY_INVALID, "length", found=len(raw), expected=KEY_SIZE)
-        y = int.from_bytes(raw, "little") & (2**255 - 1)
-        if y >= _FIELD_PRIME:
-            raise CryptoError(SIGNING_KEY_INVALID, "the encoding is not canonical")
-        if y in _SMALL_ORDER:
-            raise CryptoError(SIGNING_KEY_INVALID, "the point is of small order")
-        self._raw = bytes(raw)
-        self._key = Ed25519PublicKey.from_public_bytes(self._raw)
+        if len(digest) != DIGEST_SIZE:
+            raise CryptoError(SIGNING_KEY_INVALID, "digest", found=len(digest), expected=DIGEST_SIZE)
+        self._digest = bytes(digest)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -65,72 +75,77 @@ class VerifyingKey:
         if not text.startswith(PREFIX):
             raise CryptoError(SIGNING_KEY_INVALID, f"the text does not begin with {PREFIX}")
         try:
-            raw = b64.decode_url(text.removeprefix(PREFIX), limit=KEY_SIZE, what="Ed25519 key")
+            digest = b64.decode_url(text.removeprefix(PREFIX), limit=DIGEST_SIZE, what="digest of the keys")
         except CodecError as error:
             raise CryptoError(SIGNING_KEY_INVALID, "the text after the prefix is not base64url") from error
-        return cls(raw)
+        return cls(digest)
 
     @property
     def text(self) -> str:
-        """`ed25519:` and the key in base64url without padding."""
-        return PREFIX + b64.encode_url(self._raw)
+        """`ed25519+mldsa65:` and the digest in base64url without padding."""
+        return PREFIX + b64.encode_url(self._digest)
 
-    def raw(self) -> bytes:
-        """The key's 32 bytes."""
-        return self._raw
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the ML-DSA-65 public key followed by the Ed25519 one, 32 bytes."""
+        return self._digest
 
     def verify(self, purpose: str, payload: bytes, signature: bytes, *, what: str) -> None:
         """Check a signature over `payload` for `purpose`.
 
         Args:
-            purpose: The kind of document, for example `strongroom-keyset/1`.
+            purpose: The kind of document, for example `strongroom-keyset/2`.
             payload: The exact bytes that were signed.
-            signature: 64 bytes.
+            signature: 5357 bytes: the public keys and both halves.
             what: The document's name, for the error.
 
         Raises:
-            CryptoError: `signature-invalid`.
+            CryptoError: `signature-invalid`; or `signing-key-invalid`, the pinned key itself is none.
         """
-        try:
-            self._key.verify(signature, _message(purpose, payload))
-        except InvalidSignature as error:
-            raise CryptoError(SIGNATURE_INVALID, f"{what}, under key {self.text}") from error
+        context = _context(purpose)
+        public_key = self._public_key(signature)
+        if public_key is None or not public_key.accepts(context, payload, signature[PUBLIC_SIZE:]):
+            raise CryptoError(SIGNATURE_INVALID, f"{what}, under key {self.text}")
+
+    def _public_key(self, signature: bytes) -> PublicKey | None:
+        """The public keys in front of a signature, if they are the pinned ones."""
+        raw = bytes(signature[:PUBLIC_SIZE])
+        if hashlib.sha256(raw).digest() != self._digest:
+            return None
+        return parse_public_key(raw)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VerifyingKey) and self._raw == other._raw
+        return isinstance(other, VerifyingKey) and self._digest == other._digest
 
     def __hash__(self) -> int:
-        return hash(self._raw)
+        return hash(self._digest)
 
     def __repr__(self) -> str:
         return f"VerifyingKey({self.text!r})"
 
 
 class SigningKey:
-    """An Ed25519 private key."""
+    """The private keys, and the digest of the public ones."""
 
-    __slots__ = ("_key", "_raw", "verifying_key")
+    __slots__ = ("_key", "verifying_key")
 
     def __init__(self, raw: bytes) -> None:
-        """Take the key's 32 secret bytes.
+        """Take the 64 secret bytes: the seed of the ML-DSA-65 key, then that of the Ed25519 key.
 
         Raises:
             CryptoError: `signing-key-invalid`: wrong length.
         """
-        if len(raw) != KEY_SIZE:
-            raise CryptoError(SIGNING_KEY_INVALID, "length", found=len(raw), expected=KEY_SIZE)
-        self._raw = bytes(raw)
-        self._key = Ed25519PrivateKey.from_private_bytes(self._raw)
-        self.verifying_key = VerifyingKey(self._key.public_key().public_bytes_raw())
+        self._key = PrivateKey(raw)
+        self.verifying_key = VerifyingKey(hashlib.sha256(self._key.public_key.raw).digest())
 
     @classmethod
     def generate(cls, rng: Callable[[int], bytes] = os.urandom) -> Self:
-        """Make a new key from 32 bytes of `rng`."""
-        return cls(rng(KEY_SIZE))
+        """Make a new key from 64 bytes of `rng`."""
+        return cls(rng(SECRET_SIZE))
 
     @classmethod
     def from_raw(cls, raw: bytes) -> Self:
-        """Take the key's 32 secret bytes.
+        """Take the 64 secret bytes.
 
         Raises:
             CryptoError: `signing-key-invalid`: wrong length.
@@ -138,12 +153,12 @@ class SigningKey:
         return cls(raw)
 
     def raw(self) -> bytes:
-        """The key's 32 secret bytes."""
-        return self._raw
+        """The 64 secret bytes."""
+        return self._key.raw()
 
     def sign(self, purpose: str, payload: bytes) -> bytes:
-        """Sign `payload` for `purpose`; 64 bytes."""
-        return self._key.sign(_message(purpose, payload))
+        """Sign `payload` for `purpose`; 5357 bytes, the public keys in front. No two are alike."""
+        return self._key.public_key.raw + self._key.sign(_context(purpose), payload)
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.verifying_key.text!r})"

@@ -87,6 +87,7 @@ def settings_of(config: Config, name: str, init_data: bytes) -> WorkerSettings:
         init_data=init_data.decode(),
         tee=worker.tee,
         bundles=tuple(BundleSource(model.path, model.resource) for model in worker.models),
+        classical_release=worker.classical_release,
         threads=worker.threads,
         streams=worker.streams,
         max_body=config.queue.max_body,

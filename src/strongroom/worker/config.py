@@ -45,6 +45,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         init_data: The TOML text whose digest the evidence carries.
         tee: `sgx` or `tdx`.
         bundles: What to serve.
+        classical_release: Attest with a classical one-time key. The broker refuses it, and so does this
+            worker, where the keyset says otherwise.
         threads: Threads that open and decode; 0 means one for each usable core.
         streams: Inference streams; 0 means one for each usable core.
         max_in_flight: Most requests held at once; 0 means 64.
@@ -61,6 +63,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     init_data: Annotated[str, msgspec.Meta(min_length=1, max_length=65536)]
     tee: Annotated[str, msgspec.Meta(pattern=r"\A(sgx|tdx)\Z")]
     bundles: Annotated[tuple[BundleSource, ...], msgspec.Meta(min_length=1, max_length=64)]
+    classical_release: bool = False
     queue_tls: TlsFiles | None = None
     shard: Annotated[int, msgspec.Meta(ge=0, le=1023)] = 0
     threads: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0

@@ -59,7 +59,7 @@ class EvidenceSource:
         quoter: The launcher's side, which alone can quote.
         init_data: Exact bytes of the init-data.
         worker: Name of this worker.
-        receipt_key: Text of its receipt key, `ed25519:...`.
+        receipt_key: Text of its receipt key, `ed25519+mldsa65:...`.
     """
 
     def __init__(self, quoter: Quoter, init_data: bytes, worker: str, receipt_key: str) -> None:

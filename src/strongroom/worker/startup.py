@@ -56,7 +56,9 @@ def enrol(settings: WorkerSettings, quoter: Quoter) -> Enrolled:
     """
     init_data = settings.init_data.encode()
     try:
-        client = KbsClient(settings.broker_url, settings.tee, quoter.quote)
+        client = KbsClient(
+            settings.broker_url, settings.tee, quoter.quote, classical=settings.classical_release
+        )
     except ValueError as error:
         raise WorkerError(CONFIG_REFUSED, f"broker_url: {error}") from None
     enrolment = Enrolment(client, init_data)
