@@ -18,6 +18,7 @@ TABLES = {
     "`[queue]`": config.QueueConfig,
     "`[queue.tls]`": config.TlsFiles,
     "`[broker]`": config.BrokerConfig,
+    "`[[broker.witnesses]]`": config.WitnessConfig,
     "`[worker]`": config.WorkerConfig,
     "`[[worker.models]]`": config.ModelConfig,
     "`[frontend]`": config.FrontendConfig,

@@ -73,6 +73,13 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsFiles | None = None
 
 
+class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A witness of the broker's log: where it takes checkpoints, and its key."""
+
+    url: str
+    key: str
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The key broker: where it listens, where it is reached, and the key that signs for it.
 
@@ -84,6 +91,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
             for none.
         profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
+        witness_threshold: How many witnesses must have cosigned the log before a key leaves; 0: all.
+        witness_timeout: Seconds for each step of asking one.
+        witnesses: The witnesses; workers started from this configuration insist on them.
     """
 
     url: str
@@ -92,6 +102,14 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str = ""
     gpu_rims: str = ""
     profile: Literal["production", "trial"] = "production"
+    witness_threshold: int = 0
+    witness_timeout: float = 3.0
+    witnesses: tuple[WitnessConfig, ...] = ()
+
+    @property
+    def usable_threshold(self) -> int:
+        """`witness_threshold`, or the number of witnesses."""
+        return self.witness_threshold or len(self.witnesses)
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

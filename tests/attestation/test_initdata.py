@@ -14,13 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation import initdata
-from strongroom.attestation.initdata import MAX_INIT_DATA, MAX_MODELS, InitData
+from strongroom.attestation.initdata import MAX_INIT_DATA, MAX_MODELS, MAX_WITNESSES, InitData
+from strongroom.crypto.notes import NoteKey, NoteSigner, NoteType
 from strongroom.errors import EvidenceError
 
 KEY = "ed25519+mldsa65:" + "A" * 43
 POLICY = "sha256:" + "ab" * 32
+WITNESS = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
+OTHER_WITNESS = "witness1.smartit.nu/witness1+a48c820f+BPSFWg9G6KPiO7QPryYO5Xq4oYJJ+kAvLKLSimDhoxMO"
+LOG_KEY = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 GOOD = InitData("lite", KEY, POLICY, ("kbs:///default/model/lite0",))
 
+
+def renamed(text: str, name: str = "another.example") -> str:
+    """The same key under another name."""
+    return NoteKey(name, NoteType.COSIGNATURE_V1, NoteKey.parse(text).public).text
+
+
+MANY_WITNESSES = tuple(
+    NoteSigner(f"w{n}", NoteType.COSIGNATURE_V1, bytes([n] * 32)).key.text for n in range(MAX_WITNESSES + 1)
+)
 services = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 resources = st.from_regex(r"kbs:///[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){2}", fullmatch=True)
 values = st.builds(
@@ -29,6 +42,13 @@ values = st.builds(
     broker_key=st.from_regex(r"ed25519\+mldsa65:[A-Za-z0-9_-]{43}", fullmatch=True),
     release_policy=st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True),
     models=st.lists(resources, unique=True, max_size=5).map(tuple),
+) | st.builds(
+    InitData,
+    service=services,
+    broker_key=st.just(KEY),
+    release_policy=st.just(POLICY),
+    witnesses=st.permutations([WITNESS, OTHER_WITNESS]).map(tuple),
+    witness_threshold=st.integers(1, 2),
 )
 
 
@@ -49,6 +69,14 @@ def test_bytes_have_the_form_of_the_confidential_containers(value: InitData) -> 
 
 def test_equal_values_give_equal_bytes() -> None:
     assert GOOD.to_toml() == InitData("lite", KEY, POLICY, ("kbs:///default/model/lite0",)).to_toml()
+
+
+def test_witnesses_are_named_only_where_there_are_some() -> None:
+    """So that init-data without them has the bytes, and the digest, that it always had."""
+    assert b"witness" not in GOOD.to_toml()
+    watched = InitData("lite", KEY, POLICY, (), (WITNESS,), 1)
+    assert f'witnesses = ["{WITNESS}"]\nwitness_threshold = 1\n'.encode() in watched.to_toml()
+    assert initdata.parse(watched.to_toml()) == watched
 
 
 def test_digest_is_over_the_exact_bytes() -> None:
@@ -75,6 +103,16 @@ def test_digest_is_over_the_exact_bytes() -> None:
         {"models": ("kbs:///default/model/lite0", "kbs:///default/model/lite0")},
         {"models": tuple(f"kbs:///default/model/m{n}" for n in range(MAX_MODELS + 1))},
         {"models": ("kbs:///default/model/x'''",)},
+        {"witnesses": (WITNESS,)},  # without a threshold
+        {"witness_threshold": 1},  # without a witness
+        {"witnesses": (WITNESS,), "witness_threshold": 2},
+        {"witnesses": (WITNESS,), "witness_threshold": -1},
+        {"witnesses": (WITNESS, WITNESS), "witness_threshold": 1},
+        {"witnesses": (WITNESS.replace("da77ade7", "da77ade8"),), "witness_threshold": 1},
+        {"witnesses": (LOG_KEY,), "witness_threshold": 1},  # a key that does not cosign
+        {"witnesses": (WITNESS, renamed(WITNESS)), "witness_threshold": 2},  # one key that counts twice
+        {"witnesses": ('a"b' + WITNESS,), "witness_threshold": 1},
+        {"witnesses": MANY_WITNESSES, "witness_threshold": 1},
     ],
     ids=repr,
 )
@@ -111,6 +149,10 @@ ENTRY = tomllib.loads(GOOD.to_toml().decode())["data"]["strongroom.toml"]
         _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "sha384"\nextra = 1\n'),
         _outer("not toml"),
         _outer(ENTRY + "extra = 1\n"),
+        _outer(ENTRY + "witness_threshold = 1\n"),
+        _outer(ENTRY + f'witnesses = ["{WITNESS}"]\n'),
+        _outer(ENTRY + "witnesses = []\nwitness_threshold = 0\n"),
+        _outer(ENTRY + f'witnesses = ["{WITNESS}"]\nwitness_threshold = true\n'),
         _outer("".join(ENTRY.splitlines(keepends=True)[1:])),
         _outer(ENTRY) + b"\"policy.rego\" = 'allow'\n",
         b'version = "0.1.0"\nalgorithm = "sha384"\ndata = 5\n',

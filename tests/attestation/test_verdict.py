@@ -40,8 +40,10 @@ def claims(**changes: Any) -> Claims:
     return replace(good, **changes)
 
 
-def worker(receipt_key: str = "a", fresh_until: int = 2**40, epoch: int = 3, **changes: Any) -> TrustedWorker:
-    return TrustedWorker(claims(**changes), receipt_key, fresh_until, epoch)
+def worker(
+    receipt_key: str = "a", fresh_until: int = 2**40, epoch: int = 3, witnesses: int = 0, **changes: Any
+) -> TrustedWorker:
+    return TrustedWorker(claims(**changes), receipt_key, fresh_until, epoch, witnesses)
 
 
 def test_a_verdict_on_simulated_workers_says_so_first(service: Any) -> None:
@@ -52,13 +54,21 @@ def test_a_verdict_on_simulated_workers_says_so_first(service: Any) -> None:
     assert verdict.warnings == (
         "SIMULATED evidence: not protection",
         "key custodian unattested: Example Hospital",
+        "release log: no witness",
     )
 
 
 def test_a_verdict_on_hardware_does_not(service: Any) -> None:
-    verdict = Verdict.of(service.keyset(), claims(), [worker()], [])
+    verdict = Verdict.of(service.keyset(), claims(), [worker(witnesses=1)], [])
     assert (verdict.simulated, verdict.label, verdict.warnings) == (False, "ATTESTED", ())
     assert verdict.anchors == (Anchor.INTEL,)
+
+
+def test_one_worker_that_asks_for_no_witness_is_said(service: Any) -> None:
+    for counts, warned in (((1, 2), False), ((1, 0), True), ((0,), True)):
+        workers = [worker(str(at), witnesses=count) for at, count in enumerate(counts)]
+        verdict = Verdict.of(service.keyset(), claims(), workers, [])
+        assert ("release log: no witness" in verdict.warnings) is warned
 
 
 def test_one_simulated_part_makes_the_whole_simulated(service: Any) -> None:
@@ -172,11 +182,11 @@ def test_what_is_classical_is_warned_of(service: Any) -> None:
     """A policy that allows it does not make it go without saying."""
     keyset = service.keyset(keys=service.classical_keys, key_release="classical")
     verdict = Verdict.of(keyset, claims(), [worker()], [])
-    assert verdict.warnings == ("requests: classical", "key release: classical")
+    assert verdict.warnings == ("requests: classical", "key release: classical", "release log: no witness")
     assert verdict.key_release == verdict.to_json()["key_release"] == "classical"
 
 
 def test_what_is_post_quantum_is_not(service: Any) -> None:
-    verdict = Verdict.of(service.keyset(), claims(), [worker()], [])
+    verdict = Verdict.of(service.keyset(), claims(), [worker(witnesses=1)], [])
     assert verdict.warnings == ()
     assert verdict.key_release == verdict.to_json()["key_release"] == "post-quantum"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from strongroom.broker import errors, jwe, log, messages, onetime, release, teekey
-from strongroom.broker.log import Event, LogHead
+from strongroom.broker import errors, jwe, log_entry, log_errors, messages, onetime, release, teekey
+from strongroom.broker.log_entry import Event
+from strongroom.broker.receipt import check_checkpoint
 from strongroom.broker.release_forms import MAX_EPOCHS
 from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS
 from strongroom.codec import b64, jcs
+from strongroom.crypto.merkle import leaf_hash
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import ErrorCode
 
@@ -25,6 +26,11 @@ BROKER = SigningKey.from_raw(b"\x01" * 64)
 @pytest.fixture(scope="module")
 def text() -> str:
     return (Path(__file__).resolve().parents[2] / "docs" / "reference" / "broker.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def log_page() -> str:
+    return (Path(__file__).resolve().parents[2] / "docs" / "reference" / "log.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +65,43 @@ def test_the_hpke_release() -> None:
     assert key.open(jcs.canonical(vector["answer"]), vector["resource"]).decode() == vector["plaintext"]
 
 
-def test_the_log(examples: dict[str, str]) -> None:
-    entry = examples["log-entry"].encode()
-    assert jcs.canonical(json.loads(entry)) == entry
-    assert json.loads(entry)["type"] == log.ENTRY_TYPE
-    assert hashlib.sha256(entry).hexdigest() == examples["log-digest"]
-    assert LogHead(1, examples["log-digest"]).payload().decode() == examples["log-head"]
+def test_the_log(log_page: str) -> None:
+    examples = dict(EXAMPLE.findall(log_page))
+    secret = BROKER.raw()
+    entry, opening = log_entry.make(
+        event=Event.REFUSED,
+        time=1800000000,
+        facts={"kind": "sgx", "code": "policy-measurement", "stage": "attest", "service": "pictures"},
+        salt=bytes(32),
+        index=0,
+        secret=secret,
+    )
+    assert opening is not None
+    assert entry.decode() == examples["log-entry"]
+    assert jcs.canonical(opening.members()).decode() == examples["log-opening"]
+    assert log_entry.audit_key(secret, log_entry.service_subject("pictures")).hex() == examples["audit-key"]
+    key = log_entry.log_key(BROKER.verifying_key)
+    assert key.text == examples["log-key"]
+    head = check_checkpoint((VECTORS / "log-checkpoint.txt").read_bytes(), key)
+    assert (head.size, head.root) == (1, leaf_hash(entry))
 
 
-def test_every_code_and_event_is_listed(text: str) -> None:
-    for kind in vars(errors).values():
-        if isinstance(kind, ErrorCode):
-            assert f"`{kind.code}`" in text, kind.code
+def test_every_code_and_event_is_listed(text: str, log_page: str) -> None:
+    for page, module in ((text, errors), (log_page, log_errors)):
+        for kind in vars(module).values():
+            if isinstance(kind, ErrorCode):
+                assert f"`{kind.code}`" in page, kind.code
     for event in Event:
-        assert f"`{event}`" in text
+        assert f"`{event}`" in log_page
+
+
+def test_what_is_public_is_in_the_first_table(log_page: str) -> None:
+    public, hidden = log_page.split("*opening*, which only", 1)
+    for name in log_entry.PUBLIC:
+        assert f"`{name}`" in public
+    for name in ("service", "recipient", "policy", "resource", "document"):
+        assert f"`{name}`" not in public
+        assert f"`{name}`" in hidden
 
 
 def test_every_member_of_a_document_is_listed(text: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
-from strongroom.broker import admin, hpke_release, keyfile, messages
+from strongroom.attestation.policy import Policy
+from strongroom.broker import admin, hpke_release, keyfile, log, log_entry, messages
 from strongroom.broker.errors import STORE_UNUSABLE
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.log import verify_log
@@ -34,7 +35,7 @@ def refusal(rig: Any) -> tuple[str, str, str | None]:
 def counted(rig: Any) -> dict[str, int]:
     entry = rig.last_entry()
     assert entry["event"] == "refusals"
-    assert entry.keys() == {"type", "seq", "prev", "time", "event", "counts"}
+    assert entry.keys() == {"type", "index", "time", "event", "counts"}
     verify_log(rig.store)
     counts: dict[str, int] = entry["counts"]
     return counts
@@ -115,12 +116,58 @@ def test_the_log_holds_no_secret(rig, refused) -> None:
     with refused("policy-measurement"):
         rig.attester(measurement=bytes(32)).attest()
     with rig.store.read() as db:
-        text = b"".join(entry for (entry,) in db.execute("SELECT entry FROM log"))
+        text = b"".join(entry + kept for entry, kept in db.execute("SELECT entry, opening FROM log"))
     raw = [key.private_key.raw() for epoch in epochs for key in epoch.keys]
     for secret in (rig.identity.encode(), worker.session.encode(), worker.token.encode(), *raw):
         assert secret not in text
         assert base64.urlsafe_b64encode(secret).rstrip(b"=") not in text
         assert secret.hex().encode() not in text
+
+
+def test_readers_of_the_log_learn_no_name_and_no_digest_to_guess_one_from(rig, refused) -> None:
+    """Rule 14: what only the owner should see is committed to under 32 random bytes."""
+    worker = rig.attester().attest()
+    worker.fetch(KEY)
+    worker.fetch(MODEL)
+    with refused("policy-measurement"):
+        rig.attester(measurement=bytes(32)).attest()
+    with refused("init-data-model"):
+        rig.attester(models=()).attest().fetch(MODEL)
+    with rig.store.read() as db:
+        entries = [entry for _, entry, _ in log.entries(db)]
+    policy = Policy.parse(rig.policy_text).digest
+    hidden = ["pictures", "lite0", "default/model", "Example Bank", worker.recipient, policy, "11" * 32]
+    for entry in entries:
+        for text in hidden:
+            assert text.encode() not in entry
+    released = json.loads(entries[-5])
+    assert released.keys() == {
+        "type", "time", "event", "kind", "anchor", "measurement", "tcb_status", "commitment", "tags",
+    }  # fmt: skip
+
+
+def test_an_owner_finds_his_entries_and_no_neighbour_does(rig) -> None:
+    rig.attester().attest().fetch(MODEL)
+    secret = rig.store.signing_key.raw()
+    service = log_entry.audit_key(secret, log_entry.service_subject("pictures"))
+    model = log_entry.audit_key(secret, log_entry.resource_subject("kbs:///" + MODEL))
+    other = log_entry.audit_key(secret, log_entry.service_subject("sounds"))
+    with rig.store.read() as db:
+        tags = [(index, json.loads(entry).get("tags", [])) for index, entry, _ in log.entries(db)]
+    named = list(admin.log_entries(rig.store))
+
+    def found(key: bytes) -> list[int]:
+        return [index for index, each in tags if log_entry.tag(key, index) in each]
+
+    assert found(service) == [entry["index"] for entry in named if entry.get("service") == "pictures"]
+    assert [named[index]["event"] for index in found(model)] == [
+        "model-registered",
+        "service-registered",
+        "released",
+    ]
+    assert found(other) == []
+    everything = [tag for _, each in tags for tag in each]
+    assert len(set(everything)) == len(everything)  # no two entries look related
 
 
 # Each check of an attestation refuses alone, ends the session and is logged: counted until there is evidence.
@@ -539,7 +586,7 @@ def test_what_was_counted_is_logged_when_the_broker_stops_or_the_log_works_again
     with refused("log-broken"):
         rig.broker.close()
     with rig.store.write() as db:
-        db.execute("INSERT INTO log_head VALUES (?, ?, ?, ?)", head)
+        db.execute("INSERT INTO log_head VALUES (?, ?, ?, ?, ?)", head)
     rig.broker.close()
     assert counted(rig) == {"token-missing": 2}
 

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 from contextlib import closing
 
 import pytest
 
-from strongroom.broker import admin, log
-from strongroom.broker.log import EMPTY, Event, LogHead, verify_log
+from strongroom.broker import admin, log, log_entry
+from strongroom.broker.log import verify_log
+from strongroom.broker.log_entry import Event
+from strongroom.broker.receipt import check_checkpoint
 from strongroom.broker.store import Store
-from strongroom.codec import jcs
-from strongroom.crypto.sign import SigningKey
+from strongroom.codec import note
+from strongroom.codec.checkpoint import Checkpoint
+from strongroom.codec.note import Note
+from strongroom.crypto import merkle
+from strongroom.crypto.merkle import Frontier, Place, leaf_hash
+from strongroom.crypto.notes import NoteSigner, NoteType
+from strongroom.crypto.sign import PREFIX
 
 
-def append(store: Store, count: int = 1, **facts: object) -> LogHead:
-    head = EMPTY
+def append(store: Store, count: int = 1, **facts: object) -> Checkpoint:
     for index in range(count):
         with store.write() as db:
             members = {"service": f"s{index}", **facts}
-            head = log.append(db, store.signing_key, time=1000 + index, event=Event.RELEASED, facts=members)
-    return head
+            log.append(store, db, time=1000 + index, event=Event.RELEASED, facts=members)
+    return state(store)
 
 
-def rows(store: Store) -> list[tuple[int, bytes]]:
+def state(store: Store) -> Checkpoint:
     with store.read() as db:
-        return list(log.raw_entries(db))
+        return check_checkpoint(log.head(db), log_entry.log_key(store.signing_key.verifying_key))
+
+
+def rows(store: Store) -> list[bytes]:
+    with store.read() as db:
+        return [entry for _, entry, _ in log.entries(db)]
 
 
 def attack(store: Store, *statements: tuple[str, tuple[object, ...]]) -> None:
@@ -37,32 +46,39 @@ def attack(store: Store, *statements: tuple[str, tuple[object, ...]]) -> None:
             db.execute(sql, values)
 
 
-def rehashed(entries: list[bytes]) -> list[bytes]:
-    """The same chain with all links made right again; only the signature is beyond the attacker."""
-    out: list[bytes] = []
-    previous = log.GENESIS
-    for seq, entry in enumerate(entries, 1):
-        out.append(jcs.canonical({**json.loads(entry), "seq": seq, "prev": previous}))
-        previous = hashlib.sha256(out[-1]).hexdigest()
-    return out
+def rewrite(store: Store, entries: list[bytes], signer: NoteSigner | None = None) -> None:
+    """Put another log in the place of this one, with all hashes right; only the signature is out of reach."""
+    origin = log_entry.log_key(store.signing_key.verifying_key).name
+    frontier = Frontier()
+    nodes = [node for entry in entries for node in frontier.add(leaf_hash(entry))]
+    text = Checkpoint(origin, frontier.size, frontier.root()).text()
+    signer = signer or NoteSigner(origin, NoteType.ED25519, b"\x09" * 32)
+    signed = Note(text, (signer.sign(text),)).render().encode()
+    attack(
+        store,
+        ("DELETE FROM log", ()),
+        ("DELETE FROM log_nodes", ()),
+        *(("INSERT INTO log VALUES (?, ?, ?)", (at, entry, b"")) for at, entry in enumerate(entries)),
+        *(("INSERT INTO log_nodes VALUES (?, ?, ?)", (*node.place, node.hash)) for node in nodes),
+        (
+            "UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?",
+            (frontier.size, b"".join(frontier.hashes), signed),
+        ),
+    )
 
 
 def test_a_new_log_is_empty_and_holds(store: Store) -> None:
-    assert verify_log(store) == EMPTY
+    assert (verify_log(store).size, verify_log(store).root) == (0, merkle.EMPTY_ROOT)
     assert list(admin.log_entries(store)) == []
 
 
-def test_entries_are_chained_in_order(store: Store) -> None:
+def test_entries_in_order_with_all_their_facts(store: Store) -> None:
     head = append(store, 3, code=None, epochs=[2, 1], simulated=True)
     entries = list(admin.log_entries(store))
-    assert [entry["seq"] for entry in entries] == [1, 2, 3]
-    assert entries[0]["prev"] == log.GENESIS
-    for (_, raw), following in zip(rows(store), entries[1:], strict=False):
-        assert following["prev"] == hashlib.sha256(raw).hexdigest()
+    assert [entry["index"] for entry in entries] == [0, 1, 2]
     assert entries[2] == {
-        "type": "strongroom-log/1",
-        "seq": 3,
-        "prev": entries[2]["prev"],
+        "index": 2,
+        "type": "strongroom-log/2",
         "time": 1002,
         "event": "released",
         "service": "s2",
@@ -70,141 +86,231 @@ def test_entries_are_chained_in_order(store: Store) -> None:
         "epochs": [2, 1],
         "simulated": True,
     }
-    assert verify_log(store) == head == LogHead(3, hashlib.sha256(rows(store)[2][1]).hexdigest())
-    assert [entry["seq"] for entry in admin.log_entries(store, after=2)] == [3]
+    assert verify_log(store) == head
+    assert (head.size, head.origin) == (3, log_entry.log_key(store.signing_key.verifying_key).name)
+    assert [entry["index"] for entry in admin.log_entries(store, first=2)] == [2]
+
+
+def test_the_root_is_that_of_the_entries(store: Store) -> None:
+    head = append(store, 13)
+    frontier = Frontier()
+    for entry in rows(store):
+        frontier.add(leaf_hash(entry))
+    assert head.root == frontier.root()
 
 
 def test_an_append_that_is_undone_leaves_no_gap(store: Store) -> None:
     append(store)
     with store.write() as db:
-        log.append(db, store.signing_key, time=1, event=Event.REFUSED, facts={})
+        log.append(store, db, time=1, event=Event.REFUSED, facts={})
         db.execute("ROLLBACK")
         db.execute("BEGIN")
     append(store)
     assert verify_log(store).size == 2
 
 
-@pytest.mark.parametrize("name", ["type", "seq", "prev", "time", "event"])
+@pytest.mark.parametrize("name", ["type", "time", "event", "commitment", "tags"])
 def test_a_fact_cannot_take_a_reserved_name(store: Store, name: str) -> None:
     with store.write() as db, pytest.raises(ValueError, match="reserved"):
-        log.append(db, store.signing_key, time=1, event=Event.REFUSED, facts={name: 1})
+        log.append(store, db, time=1, event=Event.REFUSED, facts={name: 1})
 
 
-def test_an_entry_is_bounded(store: Store) -> None:
-    with store.write() as db, pytest.raises(ValueError, match="64 KiB"):
-        log.append(db, store.signing_key, time=1, event=Event.REFUSED, facts={"x": "a" * log.MAX_ENTRY})
+@pytest.mark.parametrize("name", ["code", "hidden"])
+def test_an_entry_and_its_opening_are_bounded(store: Store, name: str) -> None:
+    with store.write() as db, pytest.raises(ValueError, match="65,535"):
+        log.append(store, db, time=1, event=Event.REFUSED, facts={name: "a" * 2**16})
 
 
-def test_an_edited_entry_is_seen(store: Store, refused) -> None:
+def test_an_append_reads_and_writes_a_few_rows_whatever_the_size(store: Store) -> None:
+    append(store, 300)
+    statements: list[str] = []
+    with store.write() as db:
+        db.set_trace_callback(statements.append)
+        log.append(store, db, time=1, event=Event.REFUSED, facts={})
+        db.set_trace_callback(None)
+    assert len(statements) <= 3 + (300).bit_length()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 255, 257])
+def test_receipts_under_every_later_size(store: Store, size: int) -> None:
+    append(store, size)
+    key = log_entry.log_key(store.signing_key.verifying_key)
+    with store.read() as db:
+        for index in {0, size // 2, size - 1}:
+            receipt = log.receipt(db, index, log.head(db), size)
+            assert receipt.check(key)["service"] == f"s{index}"
+
+
+def test_there_is_no_receipt_of_what_is_not_there(store: Store, refused) -> None:
+    append(store, 2)
+    with store.read() as db:
+        for index, size in ((2, 3), (-1, 2), (1, 1)):
+            with refused("log-entry-unknown"):
+                log.receipt(db, index, log.head(db), size)
+
+
+def test_a_node_that_is_gone_is_said(store: Store, refused) -> None:
     append(store, 4)
-    edited = rows(store)[1][1].replace(b'"s1"', b'"sX"')
-    attack(store, ("UPDATE log SET entry = ? WHERE seq = 2", (edited,)))
-    with refused("log-broken"):
-        verify_log(store)
+    attack(store, ("DELETE FROM log_nodes WHERE level = 1 AND number = 1", ()))
+    with store.read() as db, refused("log-broken"):
+        log.receipt(db, 0, log.head(db), 4)
 
 
-def test_an_edited_last_entry_is_seen(store: Store, refused) -> None:
+def test_many_nodes_are_read_in_order(store: Store) -> None:
+    append(store, 200)
+    places = [Place(0, number) for number in reversed(range(200))]
+    with store.read() as db:
+        assert log.fetch(db)(places) == [leaf_hash(entry) for entry in rows_in(db)][::-1]
+
+
+def rows_in(db: sqlite3.Connection) -> list[bytes]:
+    return [entry for _, entry, _ in log.entries(db)]
+
+
+# Attacks on the database. Each is one change, and each is seen.
+
+EDITED = b'{"event":"released","time":1,"type":"strongroom-log/2"}'
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        ("UPDATE log SET entry = ? WHERE seq = 1", (EDITED,)),
+        ("UPDATE log SET entry = ? WHERE seq = 3", (EDITED,)),
+        ("UPDATE log SET entry = ? WHERE seq = 1", (b"not JSON",)),
+        ("UPDATE log SET opening = (SELECT opening FROM log WHERE seq = 2) WHERE seq = 1", ()),
+        ("UPDATE log SET opening = ? WHERE seq = 1", (b"",)),
+        ("UPDATE log SET opening = ? WHERE seq = 1", (b"[]",)),
+        ("DELETE FROM log WHERE seq = 0", ()),
+        ("DELETE FROM log WHERE seq = 2", ()),
+        ("DELETE FROM log WHERE seq = 3", ()),
+        ("UPDATE log SET seq = 9 WHERE seq = 3", ()),
+        ("INSERT INTO log SELECT 4, entry, opening FROM log WHERE seq = 3", ()),
+        ("INSERT INTO log SELECT -1, entry, opening FROM log WHERE seq = 3", ()),
+        ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 0 AND number = 2", ()),
+        ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 2", ()),
+        ("DELETE FROM log_nodes WHERE level = 1 AND number = 0", ()),
+        ("INSERT INTO log_nodes VALUES (0, 4, zeroblob(32))", ()),
+        ("UPDATE log_head SET size = 3", ()),
+        ("UPDATE log_head SET frontier = zeroblob(32)", ()),
+        ("UPDATE log_head SET frontier = x'00'", ()),
+        ("UPDATE log_head SET checkpoint = x'00'", ()),
+        ("DELETE FROM log_head", ()),
+    ],
+    ids=lambda statement: statement[0][:60],
+)
+def test_a_change_is_seen(store: Store, refused, statement: tuple[str, tuple[object, ...]]) -> None:
     append(store, 4)
-    edited = rows(store)[3][1].replace(b'"s3"', b'"sX"')
-    attack(store, ("UPDATE log SET entry = ? WHERE seq = 4", (edited,)))
-    with refused("log-broken"):
-        verify_log(store)
-
-
-@pytest.mark.parametrize("seq", [1, 2, 4])
-def test_a_deleted_entry_is_seen(store: Store, refused, seq: int) -> None:
-    append(store, 4)
-    attack(store, ("DELETE FROM log WHERE seq = ?", (seq,)))
+    verify_log(store)
+    attack(store, statement)
     with refused("log-broken"):
         verify_log(store)
 
 
 def test_swapped_entries_are_seen(store: Store, refused) -> None:
     append(store, 4)
-    second, third = rows(store)[1][1], rows(store)[2][1]
     attack(
         store,
-        ("UPDATE log SET entry = ? WHERE seq = 2", (third,)),
-        ("UPDATE log SET entry = ? WHERE seq = 3", (second,)),
+        ("UPDATE log SET seq = 9 WHERE seq = 1", ()),
+        ("UPDATE log SET seq = 1 WHERE seq = 2", ()),
+        ("UPDATE log SET seq = 2 WHERE seq = 9", ()),
     )
     with refused("log-broken"):
         verify_log(store)
 
 
-@pytest.mark.parametrize("attacked", ["edit", "delete", "reorder", "insert", "cut"])
-def test_a_chain_made_anew_without_the_key_is_seen(store: Store, refused, attacked: str) -> None:
+def test_a_log_made_anew_without_the_key_is_seen_and_not_gone_on_with(store: Store, refused) -> None:
     append(store, 4)
-    entries = [entry for _, entry in rows(store)]
-    changed = {
-        "edit": [entries[0], entries[1].replace(b'"s1"', b'"sX"'), *entries[2:]],
-        "delete": [entries[0], *entries[2:]],
-        "reorder": [entries[1], entries[0], *entries[2:]],
-        "insert": [*entries, entries[0]],
-        "cut": entries[:2],
-    }[attacked]
-    chain = rehashed(changed)
-    digest = hashlib.sha256(chain[-1]).hexdigest()
-    attack(
-        store,
-        ("DELETE FROM log", ()),
-        *(("INSERT INTO log VALUES (?, ?)", pair) for pair in enumerate(chain, 1)),
-        ("UPDATE log_head SET size = ?, digest = ?", (len(chain), digest)),
-    )
+    rewrite(store, [EDITED])
     with refused("log-broken"):
         verify_log(store)
+    with refused("log-broken"):
+        append(store)
 
 
-def test_a_head_signed_by_another_key_is_seen(store: Store, refused) -> None:
-    head = append(store, 2)
-    signature = SigningKey.generate().sign(log.HEAD_TYPE, head.payload())
-    attack(store, ("UPDATE log_head SET signature = ?", (signature,)))
+def test_a_head_that_was_signed_for_another_tree_is_seen(store: Store, refused) -> None:
+    first = append(store, 2)
+    with store.read() as db:
+        signed = log.head(db)
+    append(store, 2)
+    attack(store, ("UPDATE log_head SET checkpoint = ?", (signed,)))
+    assert first.size == 2
     with refused("log-broken"):
         verify_log(store)
+    with refused("log-broken"):
+        append(store)
 
 
 def test_a_log_that_is_wiped_is_seen(store: Store, refused) -> None:
     append(store, 2)
-    attack(store, ("DELETE FROM log", ()), ("DELETE FROM log_head", ()))
+    for table in ("log", "log_nodes", "log_head"):
+        attack(store, (f"DELETE FROM {table}", ()))
     with refused("log-broken"):
         verify_log(store)
     with refused("log-broken"):
         append(store)
+    with store.read() as db:
+        for read in (log.head, log.published, log.size):
+            with refused("log-broken"):
+                read(db)
 
 
 def test_no_entry_is_appended_over_another(store: Store, refused) -> None:
     append(store, 2)
-    attack(store, ("UPDATE log_head SET size = 1", ()))
+    with closing(sqlite3.connect(store.folder / "store.db")) as db:
+        saved = db.execute("SELECT size, frontier, checkpoint FROM log_head").fetchone()
+    append(store, 1)
+    attack(store, ("UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?", saved))
     with refused("log-broken"):
         append(store)
 
 
-def test_an_entry_that_is_no_entry_is_seen(store: Store, refused) -> None:
-    for raw in (b"", b"[]", b"{}", b"not JSON", b'{"type":"strongroom-log/1","seq":1}'):
-        with store.write() as db:
-            db.execute("DELETE FROM log")
-            db.execute("INSERT INTO log VALUES (1, ?)", (raw,))
-        with refused("log-broken"):
-            verify_log(store)
-
-
-def test_an_older_copy_is_seen_by_who_kept_a_head(store: Store, refused) -> None:
+def test_an_older_copy_is_seen_by_who_kept_a_checkpoint(store: Store, refused) -> None:
     append(store, 2)
     with closing(sqlite3.connect(store.folder / "store.db")) as db:
-        saved = list(db.execute("SELECT * FROM log_head"))
+        saved = db.execute("SELECT size, frontier, checkpoint FROM log_head").fetchone()
     later = append(store, 2)
     attack(
         store,
-        ("DELETE FROM log WHERE seq > 2", ()),
-        ("DELETE FROM log_head", ()),
-        ("INSERT INTO log_head VALUES (?, ?, ?, ?)", saved[0]),
+        ("DELETE FROM log WHERE seq > 1", ()),
+        ("DELETE FROM log_nodes WHERE (number + 1) << level > 2", ()),
+        ("UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?", saved),
     )
     assert verify_log(store).size == 2
     with refused("log-broken"):
         verify_log(store, since=later)
 
 
-def test_a_head_noted_earlier_is_found_again(store: Store) -> None:
-    noted = append(store, 2)
+def test_a_checkpoint_kept_earlier_is_found_again(store: Store) -> None:
+    empty = state(store)
+    kept = append(store, 2)
     later = append(store, 3)
-    assert verify_log(store, since=noted) == later
-    assert verify_log(store, since=later) == later
+    for since in (empty, kept, later):
+        assert verify_log(store, since=since) == later
+
+
+def test_another_root_of_a_size_is_not_found(store: Store, refused) -> None:
+    append(store, 3)
+    for size in (0, 2, 3):
+        with refused("log-broken"):
+            verify_log(store, since=Checkpoint("x", size, b"\x01" * 32))
+
+
+def test_what_is_published_is_what_witnesses_have_cosigned(store: Store) -> None:
+    append(store, 1)
+    with store.write() as db:
+        assert log.published(db) == log.head(db)
+        log.save_cosigned(db, b"a note")
+        assert log.published(db) == b"a note"
+        assert log.head(db) != b"a note"
+
+
+def test_the_broker_signs_under_its_own_name(store: Store) -> None:
+    append(store, 1)
+    with store.read() as db:
+        signed = note.parse(log.head(db))
+    key = log_entry.log_key(store.signing_key.verifying_key)
+    assert key.check(signed) == 0
+    assert key.name == "strongroom-log/" + store.signing_key.verifying_key.text.removeprefix(PREFIX)
+    assert log_entry.note_signer(store.signing_key).key.check(signed) == 0
+    assert len(signed.signatures) == 2

@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from part_process import PartProcess, free_port
+from strongroom.attestation import initdata
 from strongroom.attestation.beacon import SignedBeacon
 from strongroom.attestation.gpu_rim import MAX_RIM
-from strongroom.broker import admin
+from strongroom.broker import admin, log_entry
 from strongroom.broker.client import KbsClient
+from strongroom.broker.log_proof import Terms
 from strongroom.broker.store import Store
+from strongroom.broker.witness import Witness
+from strongroom.broker.witness_server import create_app
+from strongroom.crypto.notes import NoteSigner, NoteType
 from strongroom_simulator.gpu import GpuPlatform
 
 pytestmark = pytest.mark.system
@@ -34,6 +39,7 @@ listen = "{listen}"
 store = "{store}"
 profile = "{profile}"
 gpu_rims = "{gpu_rims}"
+{more}
 """
 
 
@@ -71,12 +77,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         home: Path | None = None,
         profile: str = "trial",
         gpu_rims: str = "",
+        more: str = "",
     ) -> Server:
         port = port or free_port()
         config = tmp_path / f"strongroom-{port}.toml"
-        config.write_text(
-            CONFIG.format(listen=f"{host}:{port}", store=store, profile=profile, gpu_rims=gpu_rims)
-        )
+        settings = {"store": store, "profile": profile, "gpu_rims": gpu_rims, "more": more}
+        config.write_text(CONFIG.format(listen=f"{host}:{port}", **settings))
         environment = {"STRONGROOM_HOME": str(home or tmp_path / "home")}
         server = Server.start("broker", config, host, port, env=environment)
         running.append(server)
@@ -109,6 +115,51 @@ def test_a_worker_attests_and_gets_its_keys(rig, start: Start) -> None:
     events = [entry["event"] for entry in admin.log_entries(rig.store)]
     assert events[-3:] == ["attested", "released", "released"]
     assert rig.identity not in server.log.read_text()
+
+
+WITNESS = NoteSigner("witness.example/w1", NoteType.COSIGNATURE_V1, b"\x01" * 32)
+
+
+def watched(url: str, key: str = WITNESS.key.text) -> str:
+    return f'[[broker.witnesses]]\nurl = "{url}"\nkey = "{key}"'
+
+
+def test_it_asks_the_witnesses_that_are_configured(rig, start: Start, tmp_path: Path, serve) -> None:
+    logs = [log_entry.log_key(rig.broker_key)]
+    witness = Witness.open(tmp_path / "witness", WITNESS, logs, now=time.time)
+    server = start(rig.folder, more=watched(serve(create_app(witness))))
+    worker = rig.attester(witnesses=(WITNESS.key.text,), witness_threshold=1)
+    terms = Terms.of(initdata.parse(worker.init_data))
+    with KbsClient(server.url, "sgx", worker.quote, timeout=20) as client:
+        client.attest(worker.init_data)
+        assert client.service_key("pictures", rig.broker_key, terms)
+        assert client.model_key("kbs:///default/model/lite0", rig.broker_key, terms)
+    witness.close()
+
+
+def test_it_releases_nothing_while_they_are_away(rig, start: Start, refused) -> None:
+    server = start(rig.folder, more=watched("http://127.0.0.1:9"))
+    worker = rig.attester()
+    with KbsClient(server.url, "sgx", worker.quote, timeout=20) as client:
+        client.attest(worker.init_data)
+        with refused("witness-missing"):
+            client.service_key("pictures", rig.broker_key)
+    assert rig.last_entry()["event"] == "withheld"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        watched("ftp://witness"),
+        watched("http://127.0.0.1:9", "hello"),
+        "witness_threshold = 1",
+        "witness_threshold = 2\n" + watched("http://127.0.0.1:9"),
+    ],
+)
+def test_it_does_not_start_with_witnesses_that_cannot_be(rig, start: Start, more: str) -> None:
+    server = start(rig.folder, wait=False, more=more)
+    assert server.wait() == 2
+    assert "config-invalid" in server.log.read_text()
 
 
 def test_in_production_it_does_not_start_with_a_policy_for_simulated_evidence(rig, start: Start) -> None:

@@ -55,6 +55,13 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "frontend",
         "keys list",
         "keys rotate",
+        "log export",
+        "log follow",
+        "log key",
+        "log keygen",
+        "log receipt",
+        "log verify",
+        "log witness",
         "measure",
         "model import",
         "model seal",
@@ -74,7 +81,7 @@ def test_every_command_has_help_with_an_example(cli, command: tuple[str, ...], o
     assert f"Example: strongroom {' '.join(command)} " in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("evidence",)])
+@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("log",), ("evidence",)])
 def test_groups_list_their_commands(cli, group: tuple[str, ...]) -> None:
     result = cli(*group, "--help")
     assert result.code == 0

@@ -14,6 +14,7 @@ from strongroom.config import (
     ModelConfig,
     QueueConfig,
     TlsFiles,
+    WitnessConfig,
     WorkerConfig,
 )
 from strongroom.crypto.sign import SigningKey
@@ -47,6 +48,7 @@ CONFIG = Config(
     broker=BrokerConfig("https://broker:8471", KEY),
     worker=WORKER,
 )
+WITNESS = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
 WITHOUT_WORKER = msgspec.structs.replace(CONFIG, worker=None)
 
 
@@ -68,6 +70,12 @@ def test_the_form_of_the_one_time_key_is_passed_on(classical: bool) -> None:
     assert settings.classical_release is classical
 
 
+def test_init_data_names_the_witnesses_of_the_broker() -> None:
+    watched = msgspec.structs.replace(CONFIG.broker, witnesses=(WitnessConfig("https://w", WITNESS),))
+    parsed = initdata.parse(init_data_of(msgspec.structs.replace(CONFIG, broker=watched)))
+    assert (parsed.witnesses, parsed.witness_threshold) == ((WITNESS,), 1)
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -79,8 +87,11 @@ def test_the_form_of_the_one_time_key_is_passed_on(classical: bool) -> None:
         changed(release_policy="sha256:" + "cd" * 32),
         changed(models=WORKER.models[:1]),
         changed(models=WORKER.models[::-1]),
+        msgspec.structs.replace(
+            CONFIG, broker=BrokerConfig("https://broker:8471", KEY, witnesses=(WitnessConfig("u", WITNESS),))
+        ),
     ],
-    ids=["service", "broker key", "policy", "models", "order"],
+    ids=["service", "broker key", "policy", "models", "order", "witnesses"],
 )
 def test_each_of_them_changes_what_the_evidence_binds(config: Config) -> None:
     assert initdata.digest(init_data_of(config)) != initdata.digest(init_data_of(CONFIG))

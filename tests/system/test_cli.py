@@ -72,6 +72,7 @@ def test_verify_says_simulated_and_names_what_is_not_protected(service) -> None:
     for warning in (
         "SIMULATED evidence: not protection",
         "key custodian unattested: this machine",
+        "release log: no witness",
     ):
         assert f"  warning       {warning}\n" in result.stdout
     assert "  key release   post-quantum\n" in result.stdout

@@ -16,6 +16,7 @@ from strongroom.broker.client import KbsClient
 from strongroom.broker.release import ModelKey
 from strongroom.broker.store import Store
 from strongroom.crypto import agefile
+from strongroom.crypto.notes import NoteSigner, NoteType
 from strongroom.errors import StrongroomError
 from strongroom.models.bundle import read_bundle, write_bundle
 from strongroom.worker.enroll import MAX_SEALED, Enrolment, check_policy, open_bundle
@@ -68,6 +69,34 @@ def test_an_attested_worker_gets_keys_model_policy_and_beacon(
     assert enrolment.bundle(path, resource).manifest.name == "double"
     assert enrolment.release_policy().decode() == service.policy
     assert b"beacon" in enrolment.beacon()
+
+
+def test_a_worker_takes_no_key_without_the_witness_of_its_init_data(
+    service: Any, url: str, enrolment_of: Callable[..., Enrolment]
+) -> None:
+    """The broker asks no witness; a worker that was started to insist on one gets nothing to serve with."""
+    witness = NoteSigner("witness.example/w1", NoteType.COSIGNATURE_V1, b"\x01" * 32).key.text
+    watched = dataclasses.replace(service.init_data, witnesses=(witness,), witness_threshold=1)
+    enrolment = enrolment_of(service, url, watched)
+    enrolment.attest()
+    with pytest.raises(StrongroomError) as at_service_key:
+        enrolment.service_keys()
+    resource, path = next(iter(service.sealed.items()))
+    with pytest.raises(StrongroomError) as at_model_key:
+        enrolment.bundle(path, resource)
+    assert (_code(at_service_key), _code(at_model_key)) == ("log-unwitnessed", "log-unwitnessed")
+
+
+def test_a_release_for_another_service_is_refused(
+    service: Any, url: str, enrolment_of: Callable[..., Enrolment]
+) -> None:
+    enrolment = enrolment_of(service, url)
+    enrolment.attest()
+    enrolment._terms = dataclasses.replace(enrolment._terms, service="another")
+    resource, path = next(iter(service.sealed.items()))
+    with pytest.raises(StrongroomError) as refused:
+        enrolment.bundle(path, resource)
+    assert _code(refused) == "release-unlogged"
 
 
 def test_without_attestation_there_is_no_key(

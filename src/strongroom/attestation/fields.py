@@ -22,6 +22,7 @@ SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 SHA384: Final = re.compile(r"sha384:[0-9a-f]{96}")
 SIGNING_KEY: Final = re.compile(r"ed25519\+mldsa65:[A-Za-z0-9_-]{43}")
 RESOURCE: Final = re.compile(r"kbs:///[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){2}")
+NOTE_KEY: Final = re.compile(r"[A-Za-z0-9./:_-]{1,128}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}")
 PLAIN_TEXT: Final = re.compile(r"[ -~]{1,128}")
 """A name for people: printable ASCII, so that it can be shown on a terminal as it is."""
 
@@ -57,6 +58,10 @@ class Fields:
     def error(self, detail: str, *, expected: object = None) -> EvidenceError:
         """An error of this document."""
         return EvidenceError(self._kind, f"{self._what}: {detail}", expected=expected)
+
+    def has(self, name: str) -> bool:
+        """Whether the object has the member."""
+        return name in self._value
 
     def raw(self, name: str) -> Any:
         """A member as it is."""

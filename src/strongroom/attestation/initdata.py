@@ -13,15 +13,18 @@ from typing import Final
 
 from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import INIT_DATA_MALFORMED
-from strongroom.attestation.fields import RESOURCE, SERVICE_NAME, SHA256, SIGNING_KEY, Fields
-from strongroom.errors import EvidenceError
+from strongroom.attestation.fields import NOTE_KEY, RESOURCE, SERVICE_NAME, SHA256, SIGNING_KEY, Fields
+from strongroom.crypto.notes import NoteKey, NoteType
+from strongroom.errors import CryptoError, EvidenceError
 
 MAX_INIT_DATA: Final = 64 * 1024
 MAX_MODELS: Final = 64
 _ENTRY: Final = "strongroom.toml"
 _VERSION: Final = "0.1.0"
 _ALGORITHM: Final = "sha384"
+MAX_WITNESSES: Final = 16
 _NAMES: Final = ("service", "broker_key", "release_policy", "models")
+_WITNESS_NAMES: Final = ("witnesses", "witness_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class InitData:
         broker_key: The only broker whose keys it takes, `ed25519+mldsa65:...`.
         release_policy: Digest of the policy under which the service key is released, `sha256:...`.
         models: Resources that hold the keys of its models, for example `kbs:///default/model/lite0`.
+        witnesses: Keys of witnesses of the broker's log (`NAME+ID+BASE64`, cosignatures); may be empty.
+        witness_threshold: How many of them must have cosigned the log before it takes a key; 0 without any.
 
     Raises:
         EvidenceError: `init-data-malformed`.
@@ -42,20 +47,28 @@ class InitData:
     broker_key: str
     release_policy: str
     models: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
+    witness_threshold: int = 0
 
     def __post_init__(self) -> None:
-        _read(
-            {
-                "service": self.service,
-                "broker_key": self.broker_key,
-                "release_policy": self.release_policy,
-                "models": list(self.models),
-            }
-        )
+        members: dict[str, object] = {
+            "service": self.service,
+            "broker_key": self.broker_key,
+            "release_policy": self.release_policy,
+            "models": list(self.models),
+        }
+        if self.witnesses or self.witness_threshold:
+            members["witnesses"] = list(self.witnesses)
+            members["witness_threshold"] = self.witness_threshold
+        _read(members)
 
     def to_toml(self) -> bytes:
         """The init-data as bytes; equal values give equal bytes."""
         models = ", ".join(f'"{model}"' for model in self.models)
+        witnesses = ", ".join(f'"{key}"' for key in self.witnesses)
+        witnessed = (
+            f"witnesses = [{witnesses}]\nwitness_threshold = {self.witness_threshold}\n" if witnesses else ""
+        )
         return (
             f'version = "{_VERSION}"\n'
             f'algorithm = "{_ALGORITHM}"\n'
@@ -66,6 +79,7 @@ class InitData:
             f'broker_key = "{self.broker_key}"\n'
             f'release_policy = "{self.release_policy}"\n'
             f"models = [{models}]\n"
+            f"{witnessed}"
             "'''\n"
         ).encode()
 
@@ -97,6 +111,8 @@ def parse(data: bytes) -> InitData:
         broker_key=fields.raw("broker_key"),
         release_policy=fields.raw("release_policy"),
         models=tuple(fields.raw("models")),
+        witnesses=tuple(fields.raw("witnesses")) if fields.has("witnesses") else (),
+        witness_threshold=fields.raw("witness_threshold") if fields.has("witnesses") else 0,
     )
 
 
@@ -106,12 +122,28 @@ def digest(data: bytes) -> bytes:
 
 
 def _read(value: object) -> Fields:
-    fields = Fields(INIT_DATA_MALFORMED, "init-data", value, _NAMES)
+    witnessed = isinstance(value, dict) and bool(value.keys() & set(_WITNESS_NAMES))
+    fields = Fields(INIT_DATA_MALFORMED, "init-data", value, _NAMES + (_WITNESS_NAMES if witnessed else ()))
     fields.text("service", SERVICE_NAME)
     fields.text("broker_key", SIGNING_KEY)
     fields.text("release_policy", SHA256)
     fields.texts("models", RESOURCE, most=MAX_MODELS)
+    if witnessed:
+        keys = fields.texts("witnesses", NOTE_KEY, most=MAX_WITNESSES)
+        fields.integer("witness_threshold", low=1, high=len(keys))
+        _check_witnesses(keys)
     return fields
+
+
+def _check_witnesses(keys: tuple[str, ...]) -> None:
+    try:
+        parsed = [NoteKey.parse(key) for key in keys]
+    except CryptoError as error:
+        raise EvidenceError(INIT_DATA_MALFORMED, f"witnesses: {error.kind.title}") from None
+    if any(key.type is not NoteType.COSIGNATURE_V1 for key in parsed):
+        raise EvidenceError(INIT_DATA_MALFORMED, "witnesses: a key that does not cosign")
+    if len({key.public for key in parsed}) != len(parsed):
+        raise EvidenceError(INIT_DATA_MALFORMED, "witnesses: one key under two names")
 
 
 def _toml(text: str) -> dict[str, object]:

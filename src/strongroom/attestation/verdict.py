@@ -156,6 +156,8 @@ def _warnings(
         yield "requests: classical"
     if keyset.key_release == CLASSICAL_RELEASE:
         yield "key release: classical"
+    if any(worker.witnesses == 0 for worker in workers):
+        yield "release log: no witness"
     newest = max(worker.epoch for worker in workers)
     if newest > keyset.epoch:
         yield f"keyset of epoch {keyset.epoch}, but the broker is at epoch {newest}"

@@ -43,12 +43,14 @@ class TrustedWorker:
         receipt_key: The worker's receipt key, which the evidence binds.
         fresh_until: Unix time after which the evidence is too old for the policy.
         epoch: The newest epoch that the broker had when the evidence was made, as far as it shows.
+        witnesses: How many witnesses must have cosigned the broker's log before it takes a key.
     """
 
     claims: Claims
     receipt_key: str
     fresh_until: int
     epoch: int
+    witnesses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,15 @@ class WorkerAppraisal:
         claims = verify_evidence(document.evidence, self.policy.roots, self.now)
         bound = serve_report_data(digest, document.nonce, init_data, document.receipt_key)
         self.policy.appraise(claims, now=self.now, report_data=bound)
-        self._check_init_data(initdata.parse(init_data))
-        return TrustedWorker(claims, document.receipt_key, fresh_from + self.policy.max_evidence_age, epoch)
+        started_with = initdata.parse(init_data)
+        self._check_init_data(started_with)
+        return TrustedWorker(
+            claims,
+            document.receipt_key,
+            fresh_from + self.policy.max_evidence_age,
+            epoch,
+            started_with.witness_threshold,
+        )
 
     def _check_fresh(self, document: ServiceEvidence) -> tuple[int, int]:
         """Returns the time from which the evidence is, and the broker's newest epoch at that time.

@@ -20,7 +20,7 @@ from typing import Any, Final
 from strongroom.attestation.fields import MODEL_NAME, PLAIN_TEXT, SERVICE_NAME, SHA256, VERSION
 from strongroom.attestation.policy import Policy
 from strongroom.broker import epochs as epochs_of
-from strongroom.broker import log, registry
+from strongroom.broker import log, log_entry, registry
 from strongroom.broker.epochs import EpochRecord
 from strongroom.broker.errors import (
     MODEL_OLDER,
@@ -29,11 +29,10 @@ from strongroom.broker.errors import (
     RESOURCE_PATH,
     SERVICE_INVALID,
 )
-from strongroom.broker.log import Event
+from strongroom.broker.log_entry import Event, Fact
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.broker.resource import MODEL_TYPE, Resource
 from strongroom.broker.store import Store
-from strongroom.codec import jcs
 from strongroom.crypto import agefile
 from strongroom.errors import BrokerError
 
@@ -171,7 +170,7 @@ def register_service(
             return record
         _check_names(db, paths)
         registry.save_service(db, record)
-        facts: dict[str, log.Fact] = {"service": service, "policy": policy.digest, "models": list(paths)}
+        facts: dict[str, Fact] = {"service": service, "policy": policy.digest, "models": list(paths)}
         _log(store, db, now, Event.SERVICE_REGISTERED, {**facts, "custodian": custodian})
         same_policy = before is None or before.policy == release_policy_text
         epoch = epochs_of.mint(store, db, record, grace=grace if same_policy else 0, now=now)
@@ -228,17 +227,16 @@ def signing_key_text(store: Store) -> str:
     return store.signing_key.verifying_key.text
 
 
-def log_entries(store: Store, *, after: int = 0) -> Iterator[dict[str, Any]]:
-    """The entries of the release log with a number above `after`, in order. `verify_log` verifies them.
+def log_entries(store: Store, *, first: int = 0) -> Iterator[dict[str, Any]]:
+    """The entries of the release log from number `first`, with all facts. `verify_log` verifies them.
 
     Raises:
-        BrokerError: A code of the store.
-        CodecError: An entry is not JSON.
+        BrokerError: A code of the store; `log-receipt-invalid`, an entry is not one.
     """
     with store.read() as db:
-        rows = list(log.raw_entries(db, after=after))
-    for _, entry in rows:
-        yield jcs.parse(entry, limit=log.MAX_ENTRY, what="log entry")
+        rows = list(log.entries(db, first=first))
+    for index, entry, opening in rows:
+        yield {"index": index, **log_entry.opened(entry, opening)}
 
 
 def _check(what: str, value: str, form: re.Pattern[str]) -> None:
@@ -270,7 +268,7 @@ def _keyset_part(record: ModelRecord) -> tuple[str, str, str]:
     return record.name, record.version, record.manifest
 
 
-def _model_facts(record: ModelRecord) -> dict[str, log.Fact]:
+def _model_facts(record: ModelRecord) -> dict[str, Fact]:
     return {
         "resource": record.uri,
         "model": record.name,
@@ -281,5 +279,5 @@ def _model_facts(record: ModelRecord) -> dict[str, log.Fact]:
     }
 
 
-def _log(store: Store, db: sqlite3.Connection, now: int, event: Event, facts: dict[str, log.Fact]) -> None:
-    log.append(db, store.signing_key, time=now, event=event, facts=facts)
+def _log(store: Store, db: sqlite3.Connection, now: int, event: Event, facts: dict[str, Fact]) -> None:
+    log.append(store, db, time=now, event=event, facts=facts)

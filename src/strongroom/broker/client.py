@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from strongroom.attestation.evidence import Evidence
 from strongroom.broker import messages, onetime
 from strongroom.broker.errors import BROKER_ANSWER, BROKER_REFUSED, BROKER_UNREACHABLE, TOKEN_MISSING
+from strongroom.broker.log_proof import ANY_TERMS, Terms, check_release
 from strongroom.broker.release import ModelKey, ServiceEpoch, open_model_key, open_service_key
 from strongroom.broker.resource import Resource
 from strongroom.codec import b64, jcs
@@ -130,25 +131,35 @@ class KbsClient:
         key, resource = self._attested(), Resource.parse(path).path
         return key.open(self._request("GET", messages.RESOURCE_PREFIX + resource), resource)
 
-    def service_key(self, service: str, broker_key: VerifyingKey) -> tuple[ServiceEpoch, ...]:
-        """Fetch the keys of a service, newest epoch first, and check that this broker signed them for us.
+    def service_key(
+        self, service: str, broker_key: VerifyingKey, terms: Terms = ANY_TERMS
+    ) -> tuple[ServiceEpoch, ...]:
+        """Fetch the keys of a service, newest epoch first; check that this broker signed and logged them.
 
         Raises:
             UnreachableError: `broker-unreachable`.
-            BrokerError: As `resource` and `open_service_key`.
+            BrokerError: As `resource`, `open_service_key` and `check_release`.
+            CryptoError: As `check_release`.
         """
-        document = self.resource(Resource.service_key(service).path)
+        resource = Resource.service_key(service)
+        document = self.resource(resource.path)
         key = self._attested()
-        return open_service_key(document, broker_key, key.recipient, service, classical=key.classical)
+        epochs = open_service_key(document, broker_key, key.recipient, service, classical=key.classical)
+        check_release(document, broker_key, key.recipient, resource, terms)
+        return epochs
 
-    def model_key(self, resource: str, broker_key: VerifyingKey) -> ModelKey:
-        """Fetch the key of a model, and check that this broker signed it for us.
+    def model_key(self, resource: str, broker_key: VerifyingKey, terms: Terms = ANY_TERMS) -> ModelKey:
+        """Fetch the key of a model; check that this broker signed and logged it for us.
 
         Raises:
             UnreachableError: `broker-unreachable`.
-            BrokerError: As `resource` and `open_model_key`.
+            BrokerError: As `resource`, `open_model_key` and `check_release`.
+            CryptoError: As `check_release`.
         """
-        return open_model_key(self.resource(resource), broker_key, self.recipient, resource)
+        document = self.resource(resource)
+        key = open_model_key(document, broker_key, self.recipient, resource)
+        check_release(document, broker_key, self.recipient, Resource.parse(resource), terms)
+        return key
 
     def beacon(self, service: str) -> bytes:
         """A fresh signed beacon, as served; `SignedBeacon.parse(...).verify(broker_key)` checks it.

@@ -17,7 +17,7 @@ from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, POST_Q
 from strongroom.attestation.policy import Policy
 from strongroom.broker import keyfile, log, registry
 from strongroom.broker.errors import EPOCHS_FULL, SECRET_UNREADABLE
-from strongroom.broker.log import Event
+from strongroom.broker.log_entry import Event, Fact
 from strongroom.broker.registry import ServiceRecord
 from strongroom.broker.release import ServiceEpoch
 from strongroom.broker.release_forms import MAX_EPOCHS
@@ -129,8 +129,8 @@ def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace:
         (service.name, epoch, key_file, wrapped, payload, signature, now, keyset.not_after),
     )
     registry.save_service(db, replace(service, last_epoch=epoch))
-    facts: dict[str, log.Fact] = {"service": service.name, "epoch": epoch, "keyset": keyset.digest()}
-    log.append(db, store.signing_key, time=now, event=Event.EPOCH_MINTED, facts={**facts, "grace": grace})
+    facts: dict[str, Fact] = {"service": service.name, "epoch": epoch, "keyset": keyset.digest()}
+    log.append(store, db, time=now, event=Event.EPOCH_MINTED, facts={**facts, "grace": grace})
     return epoch
 
 
@@ -169,8 +169,8 @@ def delete_expired(store: Store, now: int) -> list[tuple[str, int]]:
             "DELETE FROM epochs WHERE honoured_until <= ? RETURNING service, epoch, key_file", (now,)
         ).fetchall()
         for service, epoch, _ in rows:
-            facts: dict[str, log.Fact] = {"service": service, "epoch": epoch}
-            log.append(db, store.signing_key, time=now, event=Event.EPOCH_DELETED, facts=facts)
+            facts: dict[str, Fact] = {"service": service, "epoch": epoch}
+            log.append(store, db, time=now, event=Event.EPOCH_DELETED, facts=facts)
         known = {store.epoch_key_path(name) for (name,) in db.execute("SELECT key_file FROM epochs")}
         # Listed under the write lock: no other process is between making a file and committing its row.
         doomed = [path for path in store.epoch_key_files() if path not in known]

@@ -12,11 +12,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
 from strongroom.attestation.policy import Policy
-from strongroom.broker import epochs, hpke_release, jwe, log, messages, registry, teekey
+from strongroom.broker import epochs, hpke_release, jwe, log, log_proof, log_tiles, messages, registry, teekey
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
 from strongroom.broker.errors import (
@@ -28,7 +28,9 @@ from strongroom.broker.errors import (
     TOKEN_INVALID,
     TOKEN_MISSING,
 )
-from strongroom.broker.log import Event
+from strongroom.broker.journal import Journal, facts_of
+from strongroom.broker.log_entry import Event, Fact
+from strongroom.broker.receipt import Receipt
 from strongroom.broker.refusals import RefusalCounter
 from strongroom.broker.release import (
     ModelKey,
@@ -39,6 +41,8 @@ from strongroom.broker.release import (
 from strongroom.broker.resource import MODEL_TYPE, SERVICE_KEY_TYPE, Resource
 from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS, Session, Sessions, digest_of
 from strongroom.broker.store import Store
+from strongroom.broker.witnessing import Witnessing
+from strongroom.codec import jcs
 from strongroom.errors import BrokerError, StrongroomError
 
 _SERVER_FAULT: Final = 500
@@ -72,6 +76,7 @@ class KeyBroker:
         max_sessions: Most sessions at a time.
         production: Release nothing on simulated evidence, whatever a policy says.
         rims: NVIDIA's signed reference values, for attesters with GPUs.
+        witnessing: Witnesses that must have cosigned the log before a key leaves; None asks none.
 
     Raises:
         BrokerError: A code of the store; in production `simulated-anchor`, if a policy in it allows simulated
@@ -89,9 +94,12 @@ class KeyBroker:
         max_sessions: int = DEFAULT_LIMIT,
         production: bool = False,
         rims: Sequence[bytes] = (),
+        witnessing: Witnessing | None = None,
     ) -> None:
         if production:
             _refuse_simulated(store)
+        if witnessing is None:
+            _forget_cosigned(store)
         self._store = store
         self._now = now
         self._rng = rng
@@ -106,6 +114,8 @@ class KeyBroker:
             rims=rims,
         )
         self._refusals = RefusalCounter(store, now)
+        self._journal = Journal(store, now)
+        self._witnessing = witnessing
 
     def auth(self, body: bytes) -> Challenge:
         """Begin a session.
@@ -199,6 +209,14 @@ class KeyBroker:
         with self._store.read() as db:
             return registry.service(db, service).policy
 
+    def log_part(self, path: str) -> bytes:
+        """A part of the log: `checkpoint`, a tile or a bundle of entries (C2SP tlog-tiles).
+
+        Raises:
+            BrokerError: `log-entry-unknown` or a code of the store.
+        """
+        return log_tiles.read(self._store, path)
+
     def check(self) -> None:
         """Touch the store.
 
@@ -224,7 +242,11 @@ class KeyBroker:
                 if epochs.rotate_due(self._store, now):
                     epochs.delete_expired(self._store, now)  # a grace of 0 ends the older ones at once
             finally:
-                self._refusals.flush()
+                try:
+                    self._refusals.flush()
+                finally:
+                    if self._witnessing is not None:
+                        self._witnessing.refresh()
 
     def close(self) -> None:
         """Log refusals that were counted and not yet logged. The store stays open.
@@ -242,12 +264,11 @@ class KeyBroker:
         with self._store.read() as db:
             record = registry.find_service(db, service)
         claims = decision.appraise(record, now)
-        facts = _facts(decision)
-        with self._store.write() as db:
-            log.append(db, self._store.signing_key, time=now, event=Event.ATTESTED, facts=facts)
+        assert decision.init_data is not None  # noqa: S101 -- the decision was appraised
+        self._journal.attested(decision)
         # Without the evidence of devices, which can be large; the claims say what is in it.
         runtime_data = {"nonce": attestation.nonce, "tee-pubkey": dict(attestation.tee_pubkey)}
-        policy_id = str(facts["policy"])
+        policy_id = decision.init_data.release_policy
         return self._issuer.issue(
             claims, runtime_data=runtime_data, token_id=session.digest, policy_id=policy_id, now=now
         )
@@ -277,12 +298,25 @@ class KeyBroker:
             raise BrokerError(TOKEN_INVALID, "of another session")
 
     def _release(self, decision: ReleaseDecision, resource: Resource) -> bytes:
-        """The signed document, its log entry committed."""
+        """The signed document with its receipt: the log entry is committed, and cosigned where it must be."""
+        document, index, receipt = self._log_release(decision, resource)
+        if self._witnessing is not None:
+            try:
+                receipt = self._witnessing.receipt(index)
+            except StrongroomError as error:
+                self._journal.withheld(decision, error, resource=resource, release=index)
+                raise
+        return log_proof.attach(seal_release(document, self._store.signing_key), receipt)
+
+    def _log_release(
+        self, decision: ReleaseDecision, resource: Resource
+    ) -> tuple[dict[str, Any], int, Receipt]:
+        """What is to be released, the number of its entry, which is committed, and its receipt."""
         now = int(self._now())
         assert decision.init_data is not None  # noqa: S101 -- there is a token
         with self._store.write() as db:
             service = registry.find_service(db, decision.init_data.service)
-            facts: dict[str, log.Fact] = {**_facts(decision), "resource": resource.path}
+            facts: dict[str, Fact] = {**facts_of(decision), "resource": resource.path}
             if resource.type == SERVICE_KEY_TYPE:
                 decision.service_key(resource, service, now)
                 found = epochs.honoured(db, resource.repository, now)
@@ -302,8 +336,10 @@ class KeyBroker:
                 document = model_document(str(facts["recipient"]), key)
             else:
                 raise BrokerError(RESOURCE_UNKNOWN, resource.path)
-            log.append(db, self._store.signing_key, time=now, event=Event.RELEASED, facts=facts)
-        return seal_release(document, self._store.signing_key)
+            facts["document"] = log_proof.document_digest(jcs.canonical(document))
+            index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
+            receipt = log.receipt(db, index, log.head(db), index + 1)
+        return document, index, receipt
 
     def _log_refusal(
         self, decision: ReleaseDecision, error: StrongroomError, *, stage: str, resource: str | None = None
@@ -313,29 +349,16 @@ class KeyBroker:
         if not decision.proven:
             self._refusals.add(error.code)
             return
-        facts: dict[str, log.Fact] = {**_facts(decision), "code": error.code, "stage": stage}
-        if resource is not None:
-            facts["resource"] = resource
-        with self._store.write() as db:
-            log.append(db, self._store.signing_key, time=int(self._now()), event=Event.REFUSED, facts=facts)
+        self._journal.refused(decision, error, stage=stage, resource=resource)
 
 
-def _facts(decision: ReleaseDecision) -> dict[str, log.Fact]:
-    """What is known of an attester, for the log."""
-    facts: dict[str, log.Fact] = {"kind": str(decision.kind)}
-    if decision.tee_key is not None:
-        facts["recipient"] = teekey.thumbprint(decision.tee_key)
-    if decision.init_data is not None:
-        facts["service"] = decision.init_data.service
-        facts["policy"] = decision.init_data.release_policy
-    if decision.claims is not None:
-        facts["anchor"] = str(decision.claims.anchor)
-        facts["measurement"] = decision.claims.measurement
-        facts["tcb_status"] = decision.claims.tcb_status
-        facts["init_data"] = decision.claims.init_data_digest.hex()
-        if decision.claims.devices:
-            facts["gpus"] = [device.gpu.device_key_sha256 for device in decision.claims.devices]
-    return facts
+def _forget_cosigned(store: Store) -> None:
+    """Drop a cosigned checkpoint from a time with witnesses: auditors would be shown it for ever."""
+    with store.read() as db:
+        stale = log.published(db) != log.head(db)
+    if stale:
+        with store.write() as db:
+            log.save_cosigned(db, b"")
 
 
 def _refuse_simulated(store: Store) -> None:

@@ -1,164 +1,297 @@
-"""The log of releases and refusals: an append-only hash chain whose head the broker signs.
+"""The log of releases and refusals: an append-only Merkle tree whose checkpoint the broker signs.
 
-An entry is the JCS bytes of an object with `type`, `seq` (from 1), `prev` (SHA-256 of the entry before, as
-hex; zeros for the first), `time` (unix seconds), `event` and the facts of the event. The head is the number
-of entries and the digest of the last one, signed; it changes in the transaction that appends. So whoever can
-write the database but has no root key can neither edit, drop, insert nor reorder entries, nor cut the end
-off, without `verify_log` seeing it. Putting back an older copy of the whole database is seen only by someone
-who kept a later head.
+Entries (`strongroom.broker.log_entry`), their openings and the tree's nodes lie in the store. An append is
+one insert of an entry, two of nodes on average, and a newly signed checkpoint, all in the caller's
+transaction: an entry that is there stands under a checkpoint that is there. Nothing is ever changed again.
+
+Who writes the database but has no root key can neither edit, drop, insert nor reorder entries, nor cut the
+end off, without `verify_log` seeing it; an append refuses to go on from a head that the broker did not sign.
+Putting back an older copy of the whole store is seen by whoever kept a later checkpoint: an auditor, a
+witness.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
+from strongroom.broker import log_entry
 from strongroom.broker.errors import LOG_BROKEN
+from strongroom.broker.log_entry import MAX_OPENING, SALT_BYTES, Event, Fact, Opening
+from strongroom.broker.log_errors import LOG_ENTRY_UNKNOWN
+from strongroom.broker.receipt import Receipt, check_checkpoint
 from strongroom.codec import jcs
+from strongroom.codec.checkpoint import Checkpoint
+from strongroom.codec.note import Note
+from strongroom.codec.tlog import InclusionProof
+from strongroom.crypto import merkle
+from strongroom.crypto.merkle import HASH_BYTES, Fetch, Frontier, Node, Place
+from strongroom.crypto.notes import sign_hybrid
 from strongroom.crypto.sign import SigningKey
-from strongroom.errors import BrokerError, CodecError, CryptoError
+from strongroom.errors import BrokerError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.broker.store import Store  # the store begins the log, so it imports this module
 
-ENTRY_TYPE: Final = "strongroom-log/1"
-HEAD_TYPE: Final = "strongroom-log-head/1"
-GENESIS: Final = "0" * 64
-MAX_ENTRY: Final = 64 * 1024
+_MOST_PLACES: Final = 100
+"""Nodes that one query asks for."""
 
-Fact = str | int | bool | list[str] | list[int] | dict[str, int] | None
-
-
-class Event(StrEnum):
-    """What a log entry tells of."""
-
-    ATTESTED = "attested"
-    RELEASED = "released"
-    REFUSED = "refused"
-    REFUSALS = "refusals"
-    EPOCH_MINTED = "epoch-minted"
-    EPOCH_DELETED = "epoch-deleted"
-    SERVICE_REGISTERED = "service-registered"
-    MODEL_REGISTERED = "model-registered"
-
-
-@dataclass(frozen=True, slots=True)
-class LogHead:
-    """The state of a log.
-
-    Attributes:
-        size: Number of entries.
-        digest: SHA-256 of the last entry, hex; zeros where there is none.
-    """
-
-    size: int
-    digest: str
-
-    def payload(self) -> bytes:
-        """The bytes that the broker signs."""
-        return jcs.canonical({"type": HEAD_TYPE, "size": self.size, "digest": self.digest})
-
-
-EMPTY: Final = LogHead(0, GENESIS)
+_BATCH: Final = 256
+"""Entries that are verified at a time."""
 
 
 def start(db: sqlite3.Connection, signing_key: SigningKey) -> None:
     """Begin an empty log, inside the transaction that makes the store."""
-    _sign_head(db, signing_key, EMPTY)
+    note = _signed(signing_key, Frontier())
+    db.execute(
+        "INSERT INTO log_head (one, size, frontier, checkpoint, cosigned) VALUES (1, 0, ?, ?, ?)",
+        (b"", note, b""),
+    )
 
 
 def append(
-    db: sqlite3.Connection, signing_key: SigningKey, *, time: int, event: Event, facts: Mapping[str, Fact]
-) -> LogHead:
+    store: Store, db: sqlite3.Connection, *, time: int, event: Event, facts: Mapping[str, Fact]
+) -> int:
     """Append an entry inside the caller's write transaction. The caller sees to it that no fact is a secret.
 
+    Returns:
+        The entry's number, from 0.
+
     Raises:
-        BrokerError: `log-broken`, there is no head to go on from, though there are entries.
-        ValueError: The entry would be larger than 64 KiB or a fact has a reserved name.
+        BrokerError: `log-broken`, there is no head to go on from, or it does not fit the entries.
+        ValueError: The entry would be larger than 65,535 bytes or a fact has a reserved name.
     """
-    if facts.keys() & {"type", "seq", "prev", "time", "event"}:
-        raise ValueError("a fact has a reserved name")
-    row = db.execute("SELECT size, digest FROM log_head").fetchone()
+    # The first statement: from here on other writers of a shared database wait for this transaction.
+    row = db.execute(
+        "UPDATE log_head SET size = size + 1 WHERE one = 1 RETURNING size, frontier, checkpoint"
+    ).fetchone()
+    frontier = _checked_frontier(store.signing_key, row)
+    index = frontier.size
+    entry, opening = log_entry.make(
+        event=event,
+        time=time,
+        facts=facts,
+        salt=store.rng(SALT_BYTES),
+        index=index,
+        secret=store.signing_key.raw(),
+    )
+    kept = b"" if opening is None else jcs.canonical(opening.members())
+    done = db.execute(
+        # Not the database's own error for a second row, which differs from one database to another.
+        "INSERT INTO log (seq, entry, opening) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING seq",
+        (index, entry, kept),
+    ).fetchone()
+    if done is None:
+        raise BrokerError(LOG_BROKEN, "the head is behind the entries", found=index)
+    for node in frontier.add(merkle.leaf_hash(entry)):
+        db.execute("INSERT INTO log_nodes (level, number, hash) VALUES (?, ?, ?)", (*node.place, node.hash))
+    db.execute(
+        "UPDATE log_head SET frontier = ?, checkpoint = ? WHERE one = 1",
+        (b"".join(frontier.hashes), _signed(store.signing_key, frontier)),
+    )
+    return index
+
+
+def head(db: sqlite3.Connection) -> bytes:
+    """The newest checkpoint, a note with the broker's signature alone.
+
+    Raises:
+        BrokerError: `log-broken`.
+    """
+    return _notes(db)[0]
+
+
+def published(db: sqlite3.Connection) -> bytes:
+    """The checkpoint to show: the newest that the broker's witnesses have cosigned, else the newest.
+
+    Raises:
+        BrokerError: `log-broken`.
+    """
+    newest, cosigned = _notes(db)
+    return cosigned or newest
+
+
+def save_cosigned(db: sqlite3.Connection, note: bytes) -> None:
+    """Keep a checkpoint with its cosignatures; nothing asks for none any more."""
+    db.execute("UPDATE log_head SET cosigned = ? WHERE one = 1", (note,))
+
+
+def size(db: sqlite3.Connection) -> int:
+    """Number of entries.
+
+    Raises:
+        BrokerError: `log-broken`.
+    """
+    row = db.execute("SELECT size FROM log_head WHERE one = 1").fetchone()
     if row is None:
         raise BrokerError(LOG_BROKEN, "the head is gone")
-    head = LogHead(*row)
-    seq = head.size + 1
-    entry = jcs.canonical(
-        {"type": ENTRY_TYPE, "seq": seq, "prev": head.digest, "time": time, "event": event.value, **facts}
+    count: int = row[0]
+    return count
+
+
+def receipt(db: sqlite3.Connection, index: int, note: bytes, tree_size: int) -> Receipt:
+    """The receipt of an entry under a checkpoint.
+
+    Args:
+        db: The transaction.
+        index: Number of the entry.
+        note: The checkpoint with its signatures.
+        tree_size: Its size.
+
+    Raises:
+        BrokerError: `log-entry-unknown` or `log-broken`.
+    """
+    row = db.execute("SELECT entry, opening FROM log WHERE seq = ?", (index,)).fetchone()
+    if row is None or not 0 <= index < tree_size:
+        raise BrokerError(LOG_ENTRY_UNKNOWN, found=index, expected=f"0 to {tree_size - 1}")
+    proof = merkle.inclusion_proof(index, tree_size, fetch(db))
+    return Receipt(bytes(row[0]), _opening(row[1]), InclusionProof(index, proof, note))
+
+
+def entries(
+    db: sqlite3.Connection, *, first: int = 0, count: int | None = None
+) -> Iterator[tuple[int, bytes, Opening | None]]:
+    """Number, bytes and opening of entries, in order.
+
+    Raises:
+        BrokerError: `log-broken`, an opening is malformed.
+    """
+    query = "SELECT seq, entry, opening FROM log WHERE seq >= ?"
+    values = [first]
+    if count is not None:
+        query, values = f"{query} AND seq < ?", [first, first + count]
+    for seq, entry, opening in db.execute(f"{query} ORDER BY seq", values):
+        yield seq, bytes(entry), _opening(opening)
+
+
+def hashes(db: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
+    """Hashes of stored nodes of one level, as many as there are, at most `count`."""
+    rows = db.execute(
+        "SELECT hash FROM log_nodes WHERE level = ? AND number >= ? AND number < ? ORDER BY number",
+        (level, first, first + count),
     )
-    if len(entry) > MAX_ENTRY:
-        raise ValueError("a log entry is at most 64 KiB")
-    try:
-        db.execute("INSERT INTO log VALUES (?, ?)", (seq, entry))
-    except sqlite3.IntegrityError as error:
-        raise BrokerError(LOG_BROKEN, "the head is behind the entries", found=head.size) from error
-    return _sign_head(db, signing_key, LogHead(seq, hashlib.sha256(entry).hexdigest()))
+    return [bytes(row[0]) for row in rows]
 
 
-def _sign_head(db: sqlite3.Connection, signing_key: SigningKey, head: LogHead) -> LogHead:
-    signature = signing_key.sign(HEAD_TYPE, head.payload())
-    db.execute("INSERT OR REPLACE INTO log_head VALUES (1, ?, ?, ?)", (head.size, head.digest, signature))
-    return head
+def fetch(db: sqlite3.Connection) -> Fetch:
+    """How to read nodes of the tree inside a transaction.
+
+    Raises:
+        BrokerError: `log-broken`, by the function: a node is gone.
+    """
+
+    def read(places: Sequence[Place]) -> list[bytes]:
+        found: dict[Place, bytes] = {}
+        for at in range(0, len(places), _MOST_PLACES):
+            part = places[at : at + _MOST_PLACES]
+            where = " OR ".join(["(level = ? AND number = ?)"] * len(part))
+            values = [value for place in part for value in place]
+            for level, number, value in db.execute(
+                f"SELECT level, number, hash FROM log_nodes WHERE {where}",  # noqa: S608 -- no values in it
+                values,
+            ):
+                found[Place(level, number)] = bytes(value)
+        if len(found) != len(set(places)):
+            raise BrokerError(LOG_BROKEN, "a node of the tree is gone")
+        return [found[place] for place in places]
+
+    return read
 
 
-def raw_entries(db: sqlite3.Connection, *, after: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Row number and bytes of the entries with a number above `after`, in order."""
-    return iter(db.execute("SELECT seq, entry FROM log WHERE seq > ? ORDER BY seq", (after,)))
-
-
-def verify_log(store: Store, *, since: LogHead = EMPTY) -> LogHead:
-    """Check the whole chain and the signature over its head.
+def verify_log(store: Store, *, since: Checkpoint | None = None) -> Checkpoint:
+    """Check every entry, opening and node of the store's log, and the signature over its head.
 
     Args:
         store: The store whose log it is.
-        since: A head that was noted earlier; the chain must contain it.
+        since: A checkpoint that was kept earlier; the log must have grown from it.
 
     Returns:
-        The present head: keep it elsewhere, and a later call sees whether the log was put back.
+        The present checkpoint: keep it elsewhere, and a later call sees whether the log was put back.
 
     Raises:
         BrokerError: `log-broken`, with the number of the first entry that does not hold.
     """
     with store.read() as db:
-        head = EMPTY
-        found = since == EMPTY
-        for seq, entry in raw_entries(db):
-            _check_link(seq, entry, head)
-            head = LogHead(seq, hashlib.sha256(entry).hexdigest())
-            found = found or head == since
-        row = db.execute("SELECT size, digest, signature FROM log_head").fetchone()
-    if not found:
+        row = db.execute("SELECT size, frontier, checkpoint FROM log_head WHERE one = 1").fetchone()
+        signed = _checked_frontier(store.signing_key, None if row is None else (row[0] + 1, *row[1:]))
+        frontier = Frontier()
+        found = since is None or _is_state(frontier, since)
+        while rows := list(entries(db, first=frontier.size, count=_BATCH)):
+            nodes: list[Node] = []
+            for seq, entry, opening in rows:
+                _check_entry(seq, entry, opening, expected=frontier.size)
+                nodes += frontier.add(merkle.leaf_hash(entry))
+                found = found or (since is not None and _is_state(frontier, since))
+            _check_nodes(db, nodes)
+        (rest,) = db.execute(
+            "SELECT count(*) FROM log WHERE seq < 0 OR seq >= ?", (frontier.size,)
+        ).fetchone()
+        (kept,) = db.execute("SELECT count(*) FROM log_nodes").fetchone()
+    if rest or (frontier.size, frontier.root()) != (signed.size, signed.root()):
         raise BrokerError(
-            LOG_BROKEN, "the chain does not contain the head noted earlier", expected=since.size
+            LOG_BROKEN, "the entries are not those of the head", found=frontier.size, expected=signed.size
         )
-    _check_head(store, head, row)
-    return head
+    if kept != 2 * frontier.size - frontier.size.bit_count():
+        raise BrokerError(LOG_BROKEN, "the tree has nodes without entries", found=kept)
+    if not found:
+        raise BrokerError(LOG_BROKEN, "the log did not grow from the checkpoint kept earlier")
+    return Checkpoint(log_entry.log_key(store.signing_key.verifying_key).name, signed.size, signed.root())
 
 
-def _check_link(seq: int, entry: bytes, before: LogHead) -> None:
-    if seq != before.size + 1:
-        raise BrokerError(LOG_BROKEN, "an entry is missing", found=seq, expected=before.size + 1)
+def _is_state(frontier: Frontier, state: Checkpoint) -> bool:
+    return frontier.size == state.size and frontier.root() == state.root
+
+
+def _check_entry(seq: int, entry: bytes, opening: Opening | None, *, expected: int) -> None:
+    if seq != expected:
+        raise BrokerError(LOG_BROKEN, "an entry is missing", found=seq, expected=expected)
     try:
-        members: dict[str, Any] = jcs.parse(entry, limit=MAX_ENTRY, what="log entry")
-        link = (members["type"], members["seq"], members["prev"])
-    except (CodecError, KeyError, TypeError) as error:
-        raise BrokerError(LOG_BROKEN, f"entry {seq} is malformed") from error
-    if link != (ENTRY_TYPE, seq, before.digest):
-        raise BrokerError(LOG_BROKEN, f"entry {seq} does not follow from the one before it")
+        log_entry.opened(entry, opening)
+    except BrokerError as error:
+        raise BrokerError(LOG_BROKEN, f"entry {seq}: {error.detail}") from error
 
 
-def _check_head(store: Store, head: LogHead, row: tuple[int, str, bytes] | None) -> None:
+def _check_nodes(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
+    for node, stored in zip(nodes, fetch(db)([node.place for node in nodes]), strict=True):
+        if stored != node.hash:
+            place = f"{node.place.level}/{node.place.number}"
+            raise BrokerError(LOG_BROKEN, f"node {place} of the tree is not the hash of its entries")
+
+
+def _checked_frontier(signing_key: SigningKey, row: tuple[int, bytes, bytes] | None) -> Frontier:
+    """The tree to go on from, if it is the one that the broker signed last. `row` has the size to come."""
     if row is None:
         raise BrokerError(LOG_BROKEN, "the head is gone")
-    if row[:2] != (head.size, head.digest):
-        raise BrokerError(
-            LOG_BROKEN, "the end of the chain is not the signed head", found=head.size, expected=row[0]
-        )
+    joined = bytes(row[1])
+    parts = [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
     try:
-        store.signing_key.verifying_key.verify(HEAD_TYPE, head.payload(), row[2], what="log head")
-    except CryptoError as error:
-        raise BrokerError(LOG_BROKEN, "the signature over the head does not hold") from error
+        frontier = Frontier(row[0] - 1, parts)
+        signed = check_checkpoint(bytes(row[2]), log_entry.log_key(signing_key.verifying_key))
+    except StrongroomError as error:
+        raise BrokerError(LOG_BROKEN, "the head is not the one that was signed") from error
+    if not _is_state(frontier, signed):
+        raise BrokerError(LOG_BROKEN, "the head is not the one that was signed")
+    return frontier
+
+
+def _signed(signing_key: SigningKey, frontier: Frontier) -> bytes:
+    name = log_entry.log_key(signing_key.verifying_key).name
+    text = Checkpoint(name, frontier.size, frontier.root()).text()
+    lines = (sign_hybrid(name, signing_key, text), log_entry.note_signer(signing_key).sign(text))
+    return Note(text, lines).render().encode()
+
+
+def _notes(db: sqlite3.Connection) -> tuple[bytes, bytes]:
+    row = db.execute("SELECT checkpoint, cosigned FROM log_head WHERE one = 1").fetchone()
+    if row is None:
+        raise BrokerError(LOG_BROKEN, "the head is gone")
+    return bytes(row[0]), bytes(row[1])
+
+
+def _opening(kept: bytes) -> Opening | None:
+    try:
+        members = jcs.parse(bytes(kept), limit=MAX_OPENING, what="opening") if kept else None
+        return None if members is None else Opening.read(members)
+    except StrongroomError as error:
+        raise BrokerError(LOG_BROKEN, "an opening is malformed") from error

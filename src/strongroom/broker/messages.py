@@ -30,6 +30,7 @@ ATTEST_PATH: Final = "/kbs/v0/attest"
 RESOURCE_PREFIX: Final = "/kbs/v0/resource/"
 BEACON_PREFIX: Final = "/strongroom/v1/beacon/"
 POLICY_PREFIX: Final = "/strongroom/v1/policy/"
+LOG_PREFIX: Final = "/strongroom/v1/log/"
 
 MAX_AUTH: Final = 16 * 1024
 MAX_ATTEST: Final = 1024 * 1024

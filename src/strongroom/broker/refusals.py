@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from strongroom.broker import log
-from strongroom.broker.log import Event
+from strongroom.broker.log_entry import Event, Fact
 from strongroom.broker.store import Store
 
 SECONDS: Final = 60.0
@@ -66,10 +66,10 @@ class RefusalCounter:
                 return
             counts, self._counts = self._counts, Counter()
             self._written = now
-        facts: dict[str, log.Fact] = {"counts": dict(counts)}
+        facts: dict[str, Fact] = {"counts": dict(counts)}
         try:
             with self._store.write() as db:
-                log.append(db, self._store.signing_key, time=int(now), event=Event.REFUSALS, facts=facts)
+                log.append(self._store, db, time=int(now), event=Event.REFUSALS, facts=facts)
         except BaseException:
             with self._lock:
                 self._counts += counts

@@ -27,6 +27,7 @@ class EnvelopeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     payload: str
     signature: str
+    log: Any = None  # the receipt of the release: see log_proof
 
 
 class SuiteForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""The key broker's HTTP server: the KBS protocol, beacons, policies, health (docs/reference/broker.md).
+"""The key broker's HTTP server: KBS protocol, beacons, policies, log, health (docs/reference/broker.md).
 
 store = Store.open(folder)
 uvicorn.run(create_app(store, now=time.time), host="127.0.0.1", port=8471)
@@ -29,17 +29,20 @@ from strongroom.broker.messages import (
     AUTH_PATH,
     BEACON_PREFIX,
     COOKIE,
+    LOG_PREFIX,
     MAX_ATTEST,
     MAX_AUTH,
     POLICY_PREFIX,
     RESOURCE_PREFIX,
 )
 from strongroom.broker.store import Store
+from strongroom.codec.tiles import CHECKPOINT_PATH
 from strongroom.errors import BrokerError, StrongroomError
 
 MAINTENANCE_SECONDS: Final = 15.0
 HEALTH_PATH: Final = "/healthz"
 
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
 _BEARER: Final = "bearer "
 _RETRY_SECONDS: Final = "5"
 _logger = logging.getLogger("strongroom.broker")
@@ -89,6 +92,7 @@ def create_app(
             Route(RESOURCE_PREFIX + "{path:path}", endpoints.resource, methods=["GET"]),
             Route(BEACON_PREFIX + "{service}", endpoints.beacon, methods=["GET"]),
             Route(POLICY_PREFIX + "{service}", endpoints.policy, methods=["GET"]),
+            Route(LOG_PREFIX + "{path:path}", endpoints.log, methods=["GET"]),
             Route(HEALTH_PATH, endpoints.health, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _not_found, StrongroomError: _problem},
@@ -145,6 +149,14 @@ class _Endpoints:
         """GET /strongroom/v1/policy/<service>."""
         text = await run_in_threadpool(self._broker.policy, request.path_params["service"])
         return PlainTextResponse(text, media_type="application/toml")
+
+    async def log(self, request: Request) -> Response:
+        """GET /strongroom/v1/log/checkpoint, .../tile/<L>/<N>, .../tile/entries/<N> (C2SP tlog-tiles)."""
+        path = request.path_params["path"]
+        part = await run_in_threadpool(self._broker.log_part, path)
+        if path == CHECKPOINT_PATH:
+            return PlainTextResponse(part, headers={"Cache-Control": "no-cache"})
+        return Response(part, media_type="application/octet-stream", headers={"Cache-Control": _FOR_EVER})
 
     async def health(self, _request: Request) -> Response:
         """GET /healthz."""

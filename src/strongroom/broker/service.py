@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -13,8 +15,11 @@ from strongroom.attestation.gpu_rim import MAX_RIM
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
-from strongroom.config import CONFIG_INVALID, Config, home, listening, split_listen
-from strongroom.errors import ConfigError
+from strongroom.broker.witness_client import WitnessClient
+from strongroom.broker.witnessing import Witnessing
+from strongroom.config import CONFIG_INVALID, BrokerConfig, Config, home, listening, split_listen
+from strongroom.crypto.notes import NoteKey
+from strongroom.errors import ConfigError, CryptoError
 
 _GRACE_SECONDS = 5
 MAX_HEAD = 64 * 1024
@@ -28,18 +33,23 @@ def run(config: Config) -> None:
 
     Raises:
         BrokerError: The store cannot be opened, or `simulated-anchor`.
-        ConfigError: The listen address or the folder of reference values is not usable.
+        ConfigError: The listen address, the folder of reference values or a witness is not usable.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = split_listen(config.broker.listen)
     folder = Path(config.broker.store) if config.broker.store else home() / "broker"
-    with Store.open(folder) as store, listening(config.broker.listen):
+    with (
+        Store.open(folder) as store,
+        _witnessing(store, config.broker) as witnessing,
+        listening(config.broker.listen),
+    ):
         broker = KeyBroker(
             store,
             now=time.time,
             rng=store.rng,
             production=config.broker.profile == "production",
             rims=_rims(config.broker.gpu_rims),
+            witnessing=witnessing,
         )
         uvicorn.run(
             create_app(store, now=time.time, broker=broker),
@@ -56,6 +66,26 @@ def run(config: Config) -> None:
             ws="none",
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+
+
+@contextmanager
+def _witnessing(store: Store, config: BrokerConfig) -> Iterator[Witnessing | None]:
+    """The witnesses of the configuration, if there are any."""
+    if not config.witnesses and not config.witness_threshold:
+        yield None
+        return
+    try:
+        clients = [
+            WitnessClient(NoteKey.parse(each.key), each.url, timeout=config.witness_timeout)
+            for each in config.witnesses
+        ]
+        made = Witnessing(store, clients, config.usable_threshold)
+    except (CryptoError, ValueError) as error:
+        raise ConfigError(CONFIG_INVALID, f"broker.witnesses: {error}") from error
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def _rims(folder: str) -> list[bytes]:

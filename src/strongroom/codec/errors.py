@@ -162,3 +162,35 @@ TENSOR_NEEDS_BINARY = define(
     status=400,
     remedy="Use binary tensor data: JSON has no FP16, no NaN or Infinity and no bytes that are not UTF-8.",
 )
+
+# Transparency logs (C2SP signed-note, tlog-checkpoint, tlog-proof, tlog-tiles, tlog-witness)
+NOTE_MALFORMED = define(
+    "note-malformed",
+    "The text is not a signed note",
+    status=400,
+    remedy="Give the note exactly as it was published (C2SP signed-note): text, empty line, signatures.",
+)
+CHECKPOINT_MALFORMED = define(
+    "checkpoint-malformed",
+    "The note is not the checkpoint of a log",
+    status=400,
+    remedy="Give a checkpoint as C2SP tlog-checkpoint says: origin, size and root, a line each.",
+)
+LOG_PROOF_MALFORMED = define(
+    "log-proof-malformed",
+    "The text is not a proof of inclusion in a log",
+    status=400,
+    remedy="Give the proof exactly as it was published (C2SP tlog-proof).",
+)
+LOG_TILE_MALFORMED = define(
+    "log-tile-malformed",
+    "A part of the log is not as C2SP tlog-tiles says",
+    status=502,
+    remedy="Fetch or export the log again; if it stays so, whoever serves it gives something else.",
+)
+ADD_CHECKPOINT_MALFORMED = define(
+    "add-checkpoint-malformed",
+    "The request to the witness is malformed",
+    status=400,
+    remedy="Send what C2SP tlog-witness says: old size, proof lines, an empty line, the checkpoint.",
+)

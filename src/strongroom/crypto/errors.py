@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from strongroom.errors import EXIT_REFUSED, ErrorCode, define
+from strongroom.errors import EXIT_REFUSED, EXIT_USAGE, ErrorCode, define
 
 HPKE_UNKNOWN_SUITE: Final[ErrorCode] = define(
     "hpke-unknown-suite",
@@ -139,4 +139,26 @@ AGE_OVERSIZE: Final[ErrorCode] = define(
     "The sealed file is too large",
     status=413,
     remedy="Raise the limit if the file is yours.",
+)
+
+MERKLE_PROOF_INVALID: Final[ErrorCode] = define(
+    "merkle-proof-invalid",
+    "The Merkle proof does not hold",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Do not rely on the entry or the log: what is shown is not in the tree that was signed.",
+)
+NOTE_KEY_INVALID: Final[ErrorCode] = define(
+    "note-key-invalid",
+    "The note key is not valid",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Give the key as its owner published it: NAME+ID+BASE64 (C2SP signed-note).",
+)
+NOTE_UNSIGNED: Final[ErrorCode] = define(
+    "note-unsigned",
+    "The note has no signature of the expected key",
+    status=502,
+    exit_code=EXIT_REFUSED,
+    remedy="Do not use the note. Check that the pinned key is the signer's.",
 )

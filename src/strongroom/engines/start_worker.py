@@ -52,7 +52,7 @@ def _kind(tee: str) -> EvidenceKind:
 
 
 def init_data_of(config: Config) -> bytes:
-    """The attested init-data of the workers: service, broker key, release policy, models.
+    """The attested init-data of the workers: service, broker key, release policy, models, witnesses.
 
     Raises:
         ConfigError: There is no `[worker]` table.
@@ -65,6 +65,8 @@ def init_data_of(config: Config) -> bytes:
         broker_key=config.broker.key,
         release_policy=config.worker.release_policy,
         models=tuple(model.resource for model in config.worker.models),
+        witnesses=tuple(witness.key for witness in config.broker.witnesses),
+        witness_threshold=config.broker.usable_threshold,
     ).to_toml()
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from strongroom.attestation import initdata
 from strongroom.attestation.initdata import InitData
 from strongroom.broker.client import KbsClient
+from strongroom.broker.log_proof import Terms
 from strongroom.broker.release import ModelKey, ServiceEpoch
 from strongroom.crypto.agefile import open_sealed
 from strongroom.crypto.sign import VerifyingKey
@@ -42,6 +43,7 @@ class Enrolment:
         self._bytes = init_data
         self.init_data: InitData = initdata.parse(init_data)
         self.broker_key = VerifyingKey.parse(self.init_data.broker_key)
+        self._terms = Terms.of(self.init_data)
 
     def attest(self) -> None:
         """Show evidence to the broker; keys can be fetched after this.
@@ -59,8 +61,9 @@ class Enrolment:
         Raises:
             UnreachableError: `broker-unreachable`.
             BrokerError: The broker refused, or what it released does not hold.
+            CryptoError: What it released is not in its log.
         """
-        return self._client.service_key(self.init_data.service, self.broker_key)
+        return self._client.service_key(self.init_data.service, self.broker_key, self._terms)
 
     def bundle(self, path: Path, resource: str) -> Bundle:
         """Read a sealed bundle and open it with the key that the broker releases for the resource.
@@ -68,10 +71,11 @@ class Enrolment:
         Raises:
             UnreachableError: `broker-unreachable`.
             BrokerError: The broker refused, or what it released does not hold.
+            CryptoError: What it released is not in its log.
             WorkerError: `bundle-refused`.
             ModelError: The bundle is malformed.
         """
-        key = self._client.model_key(resource, self.broker_key)
+        key = self._client.model_key(resource, self.broker_key, self._terms)
         return open_bundle(_read(path), key)
 
     def release_policy(self) -> bytes:
