@@ -65,6 +65,10 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "measure",
         "model import",
         "model seal",
+        "policy diff",
+        "policy explain",
+        "policy init",
+        "policy simulate",
         "predict",
         "up",
         "verify",
@@ -81,7 +85,7 @@ def test_every_command_has_help_with_an_example(cli, command: tuple[str, ...], o
     assert f"Example: strongroom {' '.join(command)} " in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("log",), ("evidence",)])
+@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("log",), ("evidence",), ("policy",)])
 def test_groups_list_their_commands(cli, group: tuple[str, ...]) -> None:
     result = cli(*group, "--help")
     assert result.code == 0

@@ -289,7 +289,7 @@ def test_a_service_with_classical_keys_only_is_sealed_to_by_name_only(simulator,
     lesser = Policy.parse(f"allow_classical_requests = true\n{simulator.policy.text}")
     with connect(URL, policy=lesser, transport=simulator.transport()) as room:
         room.infer("echo", {"x": values})
-        assert room.verdict.warnings[-1] == "requests: classical"
+        assert "requests: classical" in room.verdict.warnings
     assert simulator.sent()[0][0] == 3
 
 

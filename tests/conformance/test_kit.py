@@ -42,6 +42,7 @@ WITHOUT = {
     "beacon-malformed",  # within a worker's document: service-evidence-malformed
     "policy-expired",  # claims kept for longer than their collateral lives
     "policy-init-data",  # a caller that knows the init-data's digest beforehand
+    "policy-init-refused",  # a command that writes policies
     "policy-tpm-key",  # a second policy; the first has pinned another key
     "policy-unreadable",  # a file
 }

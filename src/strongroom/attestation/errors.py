@@ -121,6 +121,13 @@ POLICY_INVALID = define(
     exit_code=EXIT_USAGE,
     remedy="Correct the key that is named; docs/reference/policy.md lists all keys.",
 )
+POLICY_INIT = define(
+    "policy-init-refused",
+    "A policy that accepts this evidence would permit what was not asked for",
+    status=400,
+    exit_code=EXIT_REFUSED,
+    remedy="Use better evidence; or name the permission on the command line if you accept what it means.",
+)
 POLICY_UNREADABLE = define(
     "policy-unreadable",
     "The policy file cannot be read",

@@ -24,9 +24,39 @@ from strongroom.attestation.gpu_checks import GpuDemand, GpusAre
 from strongroom.attestation.policy_file import MAX_POLICY
 from strongroom.attestation.policy_text import render_policy
 from strongroom.attestation.roots import TrustRoots
-from strongroom.errors import ConfigError
+from strongroom.errors import ConfigError, PolicyRefused
 
-__all__ = ["MAX_POLICY", "Policy", "render_policy"]
+__all__ = ["MAX_POLICY", "Finding", "Policy", "render_policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says to claims.
+
+    Attributes:
+        key: The key of the policy's file that it is about.
+        code: With which it refuses; empty if it holds.
+        found: What was found, if it refuses.
+        expected: What was expected, if it refuses.
+    """
+
+    key: str
+    code: str = ""
+    found: str | None = None
+    expected: str | None = None
+
+    @classmethod
+    def of(cls, key: str, check: checks.Check, claims: Claims) -> Finding:
+        """Ask a check."""
+        try:
+            check.verify(claims)
+        except PolicyRefused as error:
+            return cls(key, error.code, error.found, error.expected)
+        return cls(key)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {"key": self.key, "code": self.code, "found": self.found, "expected": self.expected}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +177,10 @@ class Policy:
         for check in demanded:
             check.verify(claims)
 
+    def findings(self, claims: Claims) -> tuple[Finding, ...]:
+        """What each check of the policy itself says, also after the first that does not hold."""
+        return tuple(Finding.of(key, check, claims) for key, check in self._named_checks().items())
+
     def differences(self, release: Policy) -> tuple[str, ...]:
         """What another policy admits that this one does not, in words; empty if it admits no more."""
         pairs = zip(self._checks(), release._checks(), strict=True)
@@ -160,25 +194,29 @@ class Policy:
         return replace(self, measurements=self.broker_measurements)
 
     def _checks(self) -> tuple[checks.PolicyCheck, ...]:
-        return (
-            checks.KindIs(self.kinds),
-            checks.NotSimulated(self.allow_simulated),
-            checks.SimulatedRootPinned(self.simulated_roots if self.allow_simulated else frozenset()),
-            checks.MeasurementIs(
-                {kind: listed for kind, listed in self.measurements.items() if kind in self.kinds}
-            ),
-            checks.NotDebug(self.allow_debug),
-            checks.TcbStatusIs(self.tcb_statuses),
-            checks.TcbAtLeast(self.tcb_floor),
-            checks.PcrsAre(self.pcrs),
-            checks.TpmKeyPinned(self.tpm_keys),
-            GpusAre(self.gpu),
-            checks.PrivilegeAtMost(self.max_vmpl),
-            checks.NotMigratable(self.allow_migration),
-            checks.RevocationChecked(self.require_revocation),
-            checks.NoAdvisory(self.rejected_advisories),
-            checks.SvnAtLeast(self.min_svn),
-        )
+        return tuple(self._named_checks().values())
+
+    def _named_checks(self) -> dict[str, checks.PolicyCheck]:
+        """Each check by the key of the file that it is about, in the order in which they are made."""
+        listed = {kind: values for kind, values in self.measurements.items() if kind in self.kinds}
+        pinned = self.simulated_roots if self.allow_simulated else frozenset[str]()
+        return {
+            "kinds": checks.KindIs(self.kinds),
+            "allow_simulated": checks.NotSimulated(self.allow_simulated),
+            "simulated_roots": checks.SimulatedRootPinned(pinned),
+            "measurements": checks.MeasurementIs(listed),
+            "allow_debug": checks.NotDebug(self.allow_debug),
+            "tcb_statuses": checks.TcbStatusIs(self.tcb_statuses),
+            "tcb_floor": checks.TcbAtLeast(self.tcb_floor),
+            "pcrs": checks.PcrsAre(self.pcrs),
+            "tpm_keys": checks.TpmKeyPinned(self.tpm_keys),
+            "gpu": GpusAre(self.gpu),
+            "max_vmpl": checks.PrivilegeAtMost(self.max_vmpl),
+            "allow_migration": checks.NotMigratable(self.allow_migration),
+            "require_revocation": checks.RevocationChecked(self.require_revocation),
+            "rejected_advisories": checks.NoAdvisory(self.rejected_advisories),
+            "min_svn": checks.SvnAtLeast(self.min_svn),
+        }
 
     def _members(self) -> dict[str, Any]:
         names = (name for name in self.__slots__ if name != "text")

@@ -53,16 +53,16 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
     """Write an evidence file."""
     evidence = Evidence(
         EvidenceKind(parts.kind),
-        _read(parts.quote, MAX_QUOTE),
+        read(parts.quote, MAX_QUOTE),
         _collateral(parts),
-        None if parts.init_data is None else _read(parts.init_data, MAX_INIT_DATA),
-        None if parts.event_log is None else ccel.trimmed(_read(parts.event_log, ccel.MAX_LOG)),
+        None if parts.init_data is None else read(parts.init_data, MAX_INIT_DATA),
+        None if parts.event_log is None else ccel.trimmed(read(parts.event_log, ccel.MAX_LOG)),
     )
     packed = EvidenceFile(
         evidence,
-        _moment(collected, "--collected"),
-        None if parts.runtime_data is None else _read(parts.runtime_data, MAX_RUNTIME_DATA),
-        tuple(_read(path, MAX_RIMS_SIZE) for path in parts.rims),
+        moment(collected, "--collected"),
+        None if parts.runtime_data is None else read(parts.runtime_data, MAX_RUNTIME_DATA),
+        tuple(read(path, MAX_RIMS_SIZE) for path in parts.rims),
     )
     output.write_bytes(packed.to_json_bytes())
     if json_output:
@@ -80,8 +80,8 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
     if policy is None:
         raise PolicyRefused(POLICY_MISSING)
     demanded = Policy.load(policy)
-    file = EvidenceFile.parse(_read(path, MAX_FILE))
-    now = file.collected if at == "collected" else _moment(at, "--at")
+    file = EvidenceFile.parse(read(path, MAX_FILE))
+    now = file.collected if at == "collected" else moment(at, "--at")
     bound = None if file.runtime_data is None else RuntimeData.parse(file.runtime_data)
     claims = verify_composite(file.evidence, bound, demanded.roots, now, rims=file.rims)
     demanded.appraise(claims, now=now)
@@ -116,7 +116,7 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
 
 def run_show(path: Path, *, json_output: bool) -> None:
     """Print what is in an evidence file."""
-    file = EvidenceFile.parse(_read(path, MAX_FILE))
+    file = EvidenceFile.parse(read(path, MAX_FILE))
     evidence = file.evidence
     parts = sorted(evidence.collateral or ())
     events = None if evidence.event_log is None else ccel.parse(evidence.event_log)
@@ -198,7 +198,7 @@ def _collateral(parts: Parts) -> dict[str, str] | None:
 
 def _json_object(path: Path) -> dict[str, str]:
     try:
-        value: Any = json.loads(_read(path, 2 * MAX_COLLATERAL))
+        value: Any = json.loads(read(path, 2 * MAX_COLLATERAL))
     except (ValueError, RecursionError) as error:
         raise ConfigError(FILE_UNREADABLE, f"{path} is not JSON") from error
     if not isinstance(value, dict):
@@ -208,7 +208,7 @@ def _json_object(path: Path) -> dict[str, str]:
 
 def _pem(path: Path) -> str:
     """A file of certificates, in PEM or one in DER, as PEM."""
-    data = _read(path, MAX_COLLATERAL)
+    data = read(path, MAX_COLLATERAL)
     return data.decode("ascii", "replace") if _PEM in data else ssl.DER_cert_to_PEM_cert(data)
 
 
@@ -217,7 +217,7 @@ def _der(path: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
     from cryptography.x509 import load_pem_x509_crl
 
-    data = _read(path, MAX_COLLATERAL)
+    data = read(path, MAX_COLLATERAL)
     if _PEM not in data:
         return data
     try:
@@ -226,7 +226,7 @@ def _der(path: Path) -> bytes:
         raise ConfigError(FILE_UNREADABLE, f"{path} is neither DER nor PEM") from error
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read(path: Path, limit: int) -> bytes:
     """A file of at most `limit` bytes, or one byte more: whoever takes it then refuses it."""
     try:
         with path.open("rb") as file:
@@ -235,7 +235,7 @@ def _read(path: Path, limit: int) -> bytes:
         raise ConfigError(FILE_UNREADABLE, f"{path}: {error.strerror}") from None
 
 
-def _moment(text: str, option: str) -> int:
+def moment(text: str, option: str) -> int:
     """A time that was given on the command line, as Unix seconds."""
     if text == "now":
         return int(time.time())

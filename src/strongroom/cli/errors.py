@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.errors import EXIT_USAGE, define
+from strongroom.errors import EXIT_REFUSED, EXIT_USAGE, define
 
 FILE_UNREADABLE = define(
     "file-unreadable",
@@ -16,6 +16,20 @@ CONFORMANCE_MISSED = define(
     "Cases of the conformance kit did not end as they must",
     status=500,
     remedy="Do not rely on this installation. Report the cases that are named.",
+)
+POLICY_CHANGES = define(
+    "policy-verdicts-change",
+    "The other policy gives other verdicts on this evidence",
+    status=403,
+    exit_code=EXIT_REFUSED,
+    remedy="Look at the evidence that is named; roll the policy out only if that is meant.",
+)
+POLICY_UNMET = define(
+    "policy-expectation-unmet",
+    "The policy does not meet this evidence as expected",
+    status=403,
+    exit_code=EXIT_REFUSED,
+    remedy="Ask `strongroom policy explain` about the evidence that is named.",
 )
 OPTION_INVALID = define(
     "option-invalid",
