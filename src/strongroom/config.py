@@ -87,7 +87,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         url: Where workers reach it.
         key: Its signing key, `ed25519+mldsa65:...`.
         listen: `host:port`.
-        store: Folder of the key store; empty for the one in the state folder.
+        store: Folder of the key store, empty for the one in the state folder; or `postgresql://...`.
+        epoch_keys: Folder of the epochs' wrapping keys, which all brokers of a store in PostgreSQL share.
         gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
             for none.
         profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
@@ -100,6 +101,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     listen: str = "127.0.0.1:8471"
     store: str = ""
+    epoch_keys: str = ""
     gpu_rims: str = ""
     profile: Literal["production", "trial"] = "production"
     witness_threshold: int = 0

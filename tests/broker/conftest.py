@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mutants import mutants
+from postgres_server import PostgresServer, programs
 from strongroom.attestation import initdata
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
@@ -49,6 +51,32 @@ class Clock:
 
     def turn(self, seconds: float) -> None:
         self.time += seconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store lies: in a folder, its database perhaps in a server."""
+
+    folder: Path
+    server: PostgresServer | None = None
+    database: str = ""
+
+    @property
+    def url(self) -> str:
+        return "" if self.server is None else self.server.url(self.database)
+
+    def open(self, **options: Any) -> Store:
+        return Store.open(self.folder, url=self.url, **options)
+
+    def attack(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        """What someone can do who writes the database, but has no root key."""
+        if self.server is not None:
+            for sql, values in statements:
+                self.server.execute(self.database, sql.replace("?", "%s"), values)
+            return
+        with closing(sqlite3.connect(self.folder / "store.db", isolation_level=None)) as db:
+            for sql, values in statements:
+                db.execute(sql, values)
 
 
 class Attester:
@@ -103,11 +131,12 @@ class Attester:
 class Rig:
     """A store with a service and a model, a broker on it, a simulated platform."""
 
-    def __init__(self, folder: Path, clock: Clock, simulator: SimulatorState) -> None:
-        self.folder = folder
+    def __init__(self, place: Place, clock: Clock, simulator: SimulatorState) -> None:
+        self.place = place
+        self.folder = place.folder
         self.clock = clock
         self.simulator = simulator
-        self.store = Store.open(folder, now=clock)
+        self.store = place.open(now=clock)
         self.identity = agefile.generate_identity()
         self.policy_text = self.policy()
         self.register_model()
@@ -178,26 +207,69 @@ def other_simulator(tmp_path_factory: pytest.TempPathFactory) -> SimulatorState:
     return SimulatorState.open(tmp_path_factory.mktemp("other-simulator"))
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL server is installed (Debian package postgresql)")
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    with Store.open(tmp_path / "store", now=clock) as opened:
+def backend() -> str:
+    """`sqlite` or `postgres`. Modules whose tests hold for both override it."""
+    return "sqlite"
+
+
+@pytest.fixture
+def place(tmp_path: Path, backend: str, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Place]]:
+    """`place("name")`: where a new store may lie."""
+    made: list[Place] = []
+
+    def find(name: str) -> Place:
+        if backend == "sqlite":
+            return Place(tmp_path / name)
+        server: PostgresServer = request.getfixturevalue("postgres")
+        made.append(Place(tmp_path / name, server, server.take()))
+        return made[-1]
+
+    yield find
+    for each in made:
+        assert each.server is not None
+        each.server.give_back(each.database)
+
+
+@pytest.fixture
+def home(place: Callable[[str], Place]) -> Place:
+    """Where the store of this test lies."""
+    return place("store")
+
+
+@pytest.fixture
+def store(home: Place, clock: Clock) -> Iterator[Store]:
+    with home.open(now=clock) as opened:
         yield opened
 
 
 @pytest.fixture
-def rig(tmp_path: Path, clock: Clock, simulator: SimulatorState) -> Iterator[Rig]:
-    made = Rig(tmp_path / "broker", clock, simulator)
+def rig(place: Callable[[str], Place], clock: Clock, simulator: SimulatorState) -> Iterator[Rig]:
+    made = Rig(place("broker"), clock, simulator)
     yield made
     made.store.close()
 
 
 @pytest.fixture
-def new_rig(tmp_path: Path, clock: Clock, simulator: SimulatorState) -> Iterator[Callable[[str], Rig]]:
+def new_rig(
+    place: Callable[[str], Place], clock: Clock, simulator: SimulatorState
+) -> Iterator[Callable[[str], Rig]]:
     """`new_rig("rogue")`: another broker of its own."""
     made: list[Rig] = []
 
     def build(name: str) -> Rig:
-        made.append(Rig(tmp_path / name, clock, simulator))
+        made.append(Rig(place(name), clock, simulator))
         return made[-1]
 
     yield build

@@ -18,6 +18,11 @@ from strongroom.broker.wrap import WrappingKey
 from strongroom.crypto.hpke import Aead, Kem
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def listed(rig: Any) -> list[int]:
     return [record.epoch for record in admin.epochs(rig.store, "pictures")]
 
@@ -162,9 +167,10 @@ def test_minting_and_deleting_are_logged(rig) -> None:
     assert (deleted["event"], deleted["service"], deleted["epoch"]) == ("epoch-deleted", "pictures", 1)
 
 
-# What the files tell.
+# What the files tell. With PostgreSQL: test_stolen.py.
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 def test_no_file_ever_holds_a_private_key_and_a_deleted_epoch_leaves_nothing(rig) -> None:
     folder = rig.folder
     epoch = load(rig, 1)
@@ -195,6 +201,7 @@ def test_no_file_ever_holds_a_private_key_and_a_deleted_epoch_leaves_nothing(rig
     assert len(list((folder / "epochs").iterdir())) == 1
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 def test_an_old_copy_of_the_database_and_the_root_key_do_not_open_a_deleted_epoch(
     rig, tmp_path: Path
 ) -> None:
@@ -216,6 +223,7 @@ def test_an_old_copy_of_the_database_and_the_root_key_do_not_open_a_deleted_epoc
         assert caught.value.code == "secret-unreadable"
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 def test_a_stolen_store_without_the_root_key_opens_nothing(rig, tmp_path: Path, refused) -> None:
     stolen = tmp_path / "stolen"
     (stolen / "epochs").mkdir(parents=True, mode=0o700)

@@ -25,6 +25,11 @@ KEY = "pictures/service-key/current"
 MODEL = "default/model/lite0"
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def refusal(rig: Any) -> tuple[str, str, str | None]:
     entry = rig.last_entry()
     assert entry["event"] == "refused"

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from strongroom.attestation.keyset import KeysetModel
 from strongroom.broker import registry
 from strongroom.broker.registry import ModelRecord, ServiceRecord
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 SERVICE = ServiceRecord("pictures", "policy é", ("default/model/a", "default/model/b"), "Bank", 100, 10, 3)
 MODEL = ModelRecord("default/model/a", "a", "1", "sha256:m", "sha256:s", None, 2)

@@ -174,7 +174,8 @@ def test_a_store_that_was_put_back_releases_nothing(rig, witnessed, places, refu
         for table, rows in saved.items():
             db.execute(f"DELETE FROM {table}")
             marks = ", ".join("?" * len(rows[0]))
-            db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            for row in rows:
+                db.execute(f"INSERT INTO {table} VALUES ({marks})", row)
     witnessed()  # the server was restarted on the old copy
     with refused("witness-ahead"):
         rig.attester().attest().fetch(MODEL)
@@ -192,7 +193,9 @@ def test_a_store_that_was_put_back_and_has_grown_again_releases_nothing(
     with rig.store.write() as db:
         for table, rows in saved.items():
             db.execute(f"DELETE FROM {table}")
-            db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            marks = ", ".join("?" * len(rows[0]))
+            for row in rows:
+                db.execute(f"INSERT INTO {table} VALUES ({marks})", row)
     for _ in range(10):
         append(rig)
     witnessed()

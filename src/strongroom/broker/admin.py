@@ -12,7 +12,6 @@ request.
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -21,6 +20,7 @@ from strongroom.attestation.fields import MODEL_NAME, PLAIN_TEXT, SERVICE_NAME, 
 from strongroom.attestation.policy import Policy
 from strongroom.broker import epochs as epochs_of
 from strongroom.broker import log, log_entry, registry
+from strongroom.broker.database import Connection
 from strongroom.broker.epochs import EpochRecord
 from strongroom.broker.errors import (
     MODEL_OLDER,
@@ -252,13 +252,13 @@ def _with_floor(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:
     return replace(record, version_floor=floor)
 
 
-def _check_untaken(db: sqlite3.Connection, record: ModelRecord) -> None:
+def _check_untaken(db: Connection, record: ModelRecord) -> None:
     other = registry.find_sealed(db, record.sealed)
     if other is not None and other.resource != record.resource:
         raise BrokerError(MODEL_TAKEN, found=other.resource)
 
 
-def _check_names(db: sqlite3.Connection, paths: Iterable[str]) -> None:
+def _check_names(db: Connection, paths: Iterable[str]) -> None:
     found = [model.name for path in paths if (model := registry.find_model(db, path)) is not None]
     if len(set(found)) != len(found):
         raise BrokerError(SERVICE_INVALID, "two of its models have one name")
@@ -279,5 +279,5 @@ def _model_facts(record: ModelRecord) -> dict[str, Fact]:
     }
 
 
-def _log(store: Store, db: sqlite3.Connection, now: int, event: Event, facts: dict[str, Fact]) -> None:
+def _log(store: Store, db: Connection, now: int, event: Event, facts: dict[str, Fact]) -> None:
     log.append(store, db, time=now, event=event, facts=facts)

@@ -9,13 +9,13 @@ database and old copies of the database later still cannot open what was sealed 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, POST_QUANTUM_RELEASE, Keyset
 from strongroom.attestation.policy import Policy
 from strongroom.broker import keyfile, log, registry
+from strongroom.broker.database import Connection
 from strongroom.broker.errors import EPOCHS_FULL, SECRET_UNREADABLE
 from strongroom.broker.log_entry import Event, Fact
 from strongroom.broker.registry import ServiceRecord
@@ -63,7 +63,7 @@ class EpochRecord:
     honoured_until: int
 
 
-def listed(db: sqlite3.Connection, service: str) -> list[EpochRecord]:
+def listed(db: Connection, service: str) -> list[EpochRecord]:
     """All epochs that are in the store, newest first."""
     rows = db.execute(
         "SELECT service, epoch, key_file, keyset, signature, minted, honoured_until"
@@ -73,12 +73,12 @@ def listed(db: sqlite3.Connection, service: str) -> list[EpochRecord]:
     return [EpochRecord(*row) for row in rows]
 
 
-def honoured(db: sqlite3.Connection, service: str, now: int) -> list[EpochRecord]:
+def honoured(db: Connection, service: str, now: int) -> list[EpochRecord]:
     """The epochs whose keys may be released at `now`, newest first."""
     return [record for record in listed(db, service) if now < record.honoured_until]
 
 
-def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace: int, now: int) -> int:
+def mint(store: Store, db: Connection, service: ServiceRecord, *, grace: int, now: int) -> int:
     """Begin a new epoch inside the caller's write transaction.
 
     Args:
@@ -97,8 +97,8 @@ def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace:
     if grace > 0 and len(honoured(db, service.name, now)) >= MAX_EPOCHS:
         raise BrokerError(EPOCHS_FULL, expected=f"at most {MAX_EPOCHS}")
     db.execute(
-        "UPDATE epochs SET honoured_until = min(honoured_until, ?) WHERE service = ?",
-        (now + grace, service.name),
+        "UPDATE epochs SET honoured_until = ? WHERE service = ? AND honoured_until > ?",
+        (now + grace, service.name, now + grace),
     )
     epoch = service.last_epoch + 1
     policy = Policy.parse(service.policy)
@@ -134,7 +134,7 @@ def mint(store: Store, db: sqlite3.Connection, service: ServiceRecord, *, grace:
     return epoch
 
 
-def load(store: Store, db: sqlite3.Connection, record: EpochRecord) -> ServiceEpoch:
+def load(store: Store, db: Connection, record: EpochRecord) -> ServiceEpoch:
     """The private keys of an epoch.
 
     Raises:
@@ -215,7 +215,7 @@ def _rotate_if_due(store: Store, name: str, now: int) -> int | None:
         return None if service is None else mint(store, db, service, grace=service.grace, now=now)
 
 
-def _is_due(db: sqlite3.Connection, name: str, now: int) -> ServiceRecord | None:
+def _is_due(db: Connection, name: str, now: int) -> ServiceRecord | None:
     """The service if its newest epoch has less than a quarter of its life left."""
     service = registry.service(db, name)
     newest = max((record.honoured_until for record in listed(db, name)), default=now)

@@ -20,6 +20,20 @@ STORE_BUSY: Final = define(
     status=503,
     remedy="Try again; if it stays, find the process that holds store.db.",
 )
+STORE_UNREACHABLE: Final = define(
+    "store-unreachable",
+    "The key store's database does not answer",
+    status=503,
+    exit_code=EXIT_UNREACHABLE,
+    remedy="Check that the database server runs and lets the broker in; then try again.",
+)
+STORE_LOCATION: Final = define(
+    "store-location-invalid",
+    "The location of the key store is not usable",
+    status=500,
+    exit_code=EXIT_USAGE,
+    remedy="Give a folder, or the URL of a PostgreSQL database as docs/reference/configuration.md has it.",
+)
 KEY_FILE_EXPOSED: Final = define(
     "key-file-exposed",
     "A key file can be read by others",
@@ -30,7 +44,7 @@ ROOT_KEY_WRONG: Final = define(
     "root-key-wrong",
     "The root key does not open this store",
     status=500,
-    remedy="Put back the root.key that belongs to this store.db.",
+    remedy="Configure the root key that belongs to this store, or put back its root.key.",
 )
 SECRET_UNREADABLE: Final = define(
     "secret-unreadable",

@@ -12,11 +12,11 @@ witness.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from strongroom.broker import log_entry
+from strongroom.broker.database import Connection
 from strongroom.broker.errors import LOG_BROKEN
 from strongroom.broker.log_entry import MAX_OPENING, SALT_BYTES, Event, Fact, Opening
 from strongroom.broker.log_errors import LOG_ENTRY_UNKNOWN
@@ -41,7 +41,7 @@ _BATCH: Final = 256
 """Entries that are verified at a time."""
 
 
-def start(db: sqlite3.Connection, signing_key: SigningKey) -> None:
+def start(db: Connection, signing_key: SigningKey) -> None:
     """Begin an empty log, inside the transaction that makes the store."""
     note = _signed(signing_key, Frontier())
     db.execute(
@@ -50,9 +50,7 @@ def start(db: sqlite3.Connection, signing_key: SigningKey) -> None:
     )
 
 
-def append(
-    store: Store, db: sqlite3.Connection, *, time: int, event: Event, facts: Mapping[str, Fact]
-) -> int:
+def append(store: Store, db: Connection, *, time: int, event: Event, facts: Mapping[str, Fact]) -> int:
     """Append an entry inside the caller's write transaction. The caller sees to it that no fact is a secret.
 
     Returns:
@@ -93,7 +91,7 @@ def append(
     return index
 
 
-def head(db: sqlite3.Connection) -> bytes:
+def head(db: Connection) -> bytes:
     """The newest checkpoint, a note with the broker's signature alone.
 
     Raises:
@@ -102,7 +100,7 @@ def head(db: sqlite3.Connection) -> bytes:
     return _notes(db)[0]
 
 
-def published(db: sqlite3.Connection) -> bytes:
+def published(db: Connection) -> bytes:
     """The checkpoint to show: the newest that the broker's witnesses have cosigned, else the newest.
 
     Raises:
@@ -112,12 +110,12 @@ def published(db: sqlite3.Connection) -> bytes:
     return cosigned or newest
 
 
-def save_cosigned(db: sqlite3.Connection, note: bytes) -> None:
+def save_cosigned(db: Connection, note: bytes) -> None:
     """Keep a checkpoint with its cosignatures; nothing asks for none any more."""
     db.execute("UPDATE log_head SET cosigned = ? WHERE one = 1", (note,))
 
 
-def size(db: sqlite3.Connection) -> int:
+def size(db: Connection) -> int:
     """Number of entries.
 
     Raises:
@@ -130,7 +128,7 @@ def size(db: sqlite3.Connection) -> int:
     return count
 
 
-def receipt(db: sqlite3.Connection, index: int, note: bytes, tree_size: int) -> Receipt:
+def receipt(db: Connection, index: int, note: bytes, tree_size: int) -> Receipt:
     """The receipt of an entry under a checkpoint.
 
     Args:
@@ -150,7 +148,7 @@ def receipt(db: sqlite3.Connection, index: int, note: bytes, tree_size: int) -> 
 
 
 def entries(
-    db: sqlite3.Connection, *, first: int = 0, count: int | None = None
+    db: Connection, *, first: int = 0, count: int | None = None
 ) -> Iterator[tuple[int, bytes, Opening | None]]:
     """Number, bytes and opening of entries, in order.
 
@@ -165,7 +163,7 @@ def entries(
         yield seq, bytes(entry), _opening(opening)
 
 
-def hashes(db: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
+def hashes(db: Connection, level: int, first: int, count: int) -> list[bytes]:
     """Hashes of stored nodes of one level, as many as there are, at most `count`."""
     rows = db.execute(
         "SELECT hash FROM log_nodes WHERE level = ? AND number >= ? AND number < ? ORDER BY number",
@@ -174,7 +172,7 @@ def hashes(db: sqlite3.Connection, level: int, first: int, count: int) -> list[b
     return [bytes(row[0]) for row in rows]
 
 
-def fetch(db: sqlite3.Connection) -> Fetch:
+def fetch(db: Connection) -> Fetch:
     """How to read nodes of the tree inside a transaction.
 
     Raises:
@@ -252,7 +250,7 @@ def _check_entry(seq: int, entry: bytes, opening: Opening | None, *, expected: i
         raise BrokerError(LOG_BROKEN, f"entry {seq}: {error.detail}") from error
 
 
-def _check_nodes(db: sqlite3.Connection, nodes: Sequence[Node]) -> None:
+def _check_nodes(db: Connection, nodes: Sequence[Node]) -> None:
     for node, stored in zip(nodes, fetch(db)([node.place for node in nodes]), strict=True):
         if stored != node.hash:
             place = f"{node.place.level}/{node.place.number}"
@@ -282,7 +280,7 @@ def _signed(signing_key: SigningKey, frontier: Frontier) -> bytes:
     return Note(text, lines).render().encode()
 
 
-def _notes(db: sqlite3.Connection) -> tuple[bytes, bytes]:
+def _notes(db: Connection) -> tuple[bytes, bytes]:
     row = db.execute("SELECT checkpoint, cosigned FROM log_head WHERE one = 1").fetchone()
     if row is None:
         raise BrokerError(LOG_BROKEN, "the head is gone")

@@ -7,10 +7,11 @@ changes one consistent state.
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 
+from strongroom.attestation.fields import SERVICE_NAME
 from strongroom.attestation.keyset import KeysetModel
+from strongroom.broker.database import Connection
 from strongroom.broker.errors import MODEL_UNKNOWN, SERVICE_UNKNOWN
 from strongroom.broker.resource import URI_PREFIX
 from strongroom.errors import BrokerError
@@ -71,13 +72,15 @@ _SERVICE = "SELECT name, policy, models, custodian, lifetime, grace, last_epoch 
 _MODEL = "SELECT resource, name, version, manifest, sealed, policy, version_floor FROM models"
 
 
-def find_service(db: sqlite3.Connection, name: str) -> ServiceRecord | None:
+def find_service(db: Connection, name: str) -> ServiceRecord | None:
     """The service of that name, if it is registered."""
+    if not SERVICE_NAME.fullmatch(name):
+        return None  # such a name is never registered, and not every database takes any text
     row = db.execute(f"{_SERVICE} WHERE name = ?", (name,)).fetchone()
     return None if row is None else _service(row)
 
 
-def service(db: sqlite3.Connection, name: str) -> ServiceRecord:
+def service(db: Connection, name: str) -> ServiceRecord:
     """The service of that name.
 
     Raises:
@@ -89,12 +92,12 @@ def service(db: sqlite3.Connection, name: str) -> ServiceRecord:
     return record
 
 
-def services(db: sqlite3.Connection) -> list[ServiceRecord]:
+def services(db: Connection) -> list[ServiceRecord]:
     """All services, by name."""
     return [_service(row) for row in db.execute(f"{_SERVICE} ORDER BY name")]
 
 
-def save_service(db: sqlite3.Connection, record: ServiceRecord) -> None:
+def save_service(db: Connection, record: ServiceRecord) -> None:
     """Insert a service or change it."""
     db.execute(
         "INSERT INTO services (name, policy, models, custodian, lifetime, grace, last_epoch)"
@@ -113,24 +116,24 @@ def save_service(db: sqlite3.Connection, record: ServiceRecord) -> None:
     )
 
 
-def find_model(db: sqlite3.Connection, resource: str) -> ModelRecord | None:
+def find_model(db: Connection, resource: str) -> ModelRecord | None:
     """The model under that resource path, if it is registered."""
     row = db.execute(f"{_MODEL} WHERE resource = ?", (resource,)).fetchone()
     return None if row is None else ModelRecord(*row)
 
 
-def find_sealed(db: sqlite3.Connection, sealed: str) -> ModelRecord | None:
+def find_sealed(db: Connection, sealed: str) -> ModelRecord | None:
     """The model whose sealed file has that digest (`sha256:...`), if it is registered."""
     row = db.execute(f"{_MODEL} WHERE sealed = ?", (sealed,)).fetchone()
     return None if row is None else ModelRecord(*row)
 
 
-def models(db: sqlite3.Connection) -> list[ModelRecord]:
+def models(db: Connection) -> list[ModelRecord]:
     """All models, by resource."""
     return [ModelRecord(*row) for row in db.execute(f"{_MODEL} ORDER BY resource")]
 
 
-def wrapped_identity(db: sqlite3.Connection, resource: str) -> bytes:
+def wrapped_identity(db: Connection, resource: str) -> bytes:
     """The wrapped age identity of a model.
 
     Raises:
@@ -143,7 +146,7 @@ def wrapped_identity(db: sqlite3.Connection, resource: str) -> bytes:
     return wrapped
 
 
-def save_model(db: sqlite3.Connection, record: ModelRecord, wrapped: bytes) -> None:
+def save_model(db: Connection, record: ModelRecord, wrapped: bytes) -> None:
     """Insert a model or change it.
 
     Args:
@@ -175,7 +178,7 @@ def identity_context(resource: str) -> str:
     return f"model/{resource}"
 
 
-def keyset_models(db: sqlite3.Connection, record: ServiceRecord) -> dict[str, KeysetModel]:
+def keyset_models(db: Connection, record: ServiceRecord) -> dict[str, KeysetModel]:
     """The models of a service as its keyset names them.
 
     Raises:

@@ -12,12 +12,13 @@ import uvicorn
 
 from strongroom.attestation.devices import MAX_RIMS
 from strongroom.attestation.gpu_rim import MAX_RIM
+from strongroom.broker.configured import open_store
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
 from strongroom.broker.witness_client import WitnessClient
 from strongroom.broker.witnessing import Witnessing
-from strongroom.config import CONFIG_INVALID, BrokerConfig, Config, home, listening, split_listen
+from strongroom.config import CONFIG_INVALID, BrokerConfig, Config, listening, split_listen
 from strongroom.crypto.notes import NoteKey
 from strongroom.errors import ConfigError, CryptoError
 
@@ -33,13 +34,13 @@ def run(config: Config) -> None:
 
     Raises:
         BrokerError: The store cannot be opened, or `simulated-anchor`.
-        ConfigError: The listen address, the folder of reference values or a witness is not usable.
+        ConfigError: The listen address, the store's location, the folder of reference values or a witness is
+            not usable.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = split_listen(config.broker.listen)
-    folder = Path(config.broker.store) if config.broker.store else home() / "broker"
     with (
-        Store.open(folder) as store,
+        open_store(config.broker) as store,
         _witnessing(store, config.broker) as witnessing,
         listening(config.broker.listen),
     ):

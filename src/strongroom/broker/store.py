@@ -1,13 +1,16 @@
-"""The key store: one folder, one SQLite database, one root key.
+"""The key store: one database, one root key, one folder of the epochs' wrapping keys.
 
     folder/            0700
       root.key         0600  32 random bytes; wraps every other secret. Keep it apart from copies of store.db
       store.db         0600  SQLite, write-ahead log, secure deletion; tells no key without root.key
       epochs/*.key     0600  wrapping keys of the service keys, one per epoch, destroyed with it; no backup
+      store.id         0600  which store the folder belongs to
       lock             0600  taken only while a store is opened
 
+With a database in PostgreSQL there is no store.db, and the folder is one that all brokers of the store share.
+
 Several processes may hold the same store: nothing is cached but the root key and the broker's own signing
-key, which never change, and every change is one immediate transaction.
+key, which never change, and every change is one transaction that excludes other writers.
 """
 
 from __future__ import annotations
@@ -15,24 +18,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Self
 
 from strongroom.broker import keyfile, log
-from strongroom.broker.errors import KEY_FILE_EXPOSED, ROOT_KEY_WRONG, STORE_BUSY, STORE_UNUSABLE
+from strongroom.broker.database import BUSY_SECONDS, Connection, Database
+from strongroom.broker.errors import KEY_FILE_EXPOSED, ROOT_KEY_WRONG, STORE_UNUSABLE
+from strongroom.broker.sqlite_database import SqliteDatabase
 from strongroom.broker.wrap import KEY_BYTES, WrappingKey
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import BrokerError
 
 _SCHEMA_VERSION: Final = 2
-_BUSY_SECONDS: Final = 10.0
 _SIGNING_KEY: Final = "signing-key"
+_STORE_ID_BYTES: Final = 16
 
+# In SQLite's words; a database that has others translates them.
 _SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS services (
     name TEXT PRIMARY KEY, policy TEXT NOT NULL, models TEXT NOT NULL, custodian TEXT NOT NULL,
@@ -74,7 +80,7 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        db: sqlite3.Connection,
+        database: Database,
         root: WrappingKey,
         *,
         now: Callable[[], float],
@@ -84,8 +90,8 @@ class Store:
         self.now = now
         self.rng = rng
         self.root = root
-        self._db = db
-        self._lock = threading.Lock()
+        self._database = database
+        self._check_folder_is_ours()
         self.signing_key = self._signing_key()
 
     @classmethod
@@ -93,14 +99,24 @@ class Store:
         cls,
         folder: Path,
         *,
+        url: str = "",
         now: Callable[[], float] = time.time,
         rng: Callable[[int], bytes] = os.urandom,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> Self:
-        """Open the store in `folder`, and make it where there is none.
+        """Open a store, and make it where there is none.
+
+        Args:
+            folder: Where its files lie.
+            url: `postgresql://...`, the database; without it, `store.db` in the folder.
+            now: The clock, unix seconds.
+            rng: The source of randomness.
+            busy_seconds: How long a writer waits for another one.
 
         Raises:
             BrokerError: `key-file-exposed`, others may read or write it; `root-key-wrong`; `store-busy`;
-                `store-unusable`, anything else about files or database.
+                `store-unreachable`; `store-unusable`, anything else about files or database.
+            ConfigError: `store-location-invalid`.
         """
         try:
             for path in (folder, folder / "epochs"):  # one by one: `mode` is for the last part of a path only
@@ -108,19 +124,19 @@ class Store:
             _check_folder(folder)
             with _exclusive(folder / "lock"):
                 root = _root_key(folder, rng)
-                db = _connect(folder / "store.db")
+                database = _database(folder, url, busy_seconds)
                 try:
-                    return cls(folder, db, root, now=now, rng=rng)
+                    database.prepare(_SCHEMA, _SCHEMA_VERSION)
+                    return cls(folder, database, root, now=now, rng=rng)
                 except BaseException:
-                    db.close()
+                    database.close()
                     raise
         except OSError as error:
             raise BrokerError(STORE_UNUSABLE, f"{folder}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._db.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -128,36 +144,21 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> AbstractContextManager[Connection]:
         """A transaction that may write: committed and on disk when the block ends, undone when it raises.
 
         Raises:
-            BrokerError: `store-busy` or `store-unusable`.
+            BrokerError: `store-busy`, `store-unreachable` or `store-unusable`.
         """
-        with self._transaction("BEGIN IMMEDIATE") as db:
-            yield db
+        return self._database.write()
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """A transaction that reads one consistent state.
 
         Raises:
-            BrokerError: `store-busy` or `store-unusable`.
+            BrokerError: As `write`.
         """
-        with self._transaction("BEGIN") as db:
-            yield db
-
-    @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated():
-            self._db.execute(begin)
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        return self._database.read()
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """A secret of the broker's own, made at its first use and wrapped under the root key.
@@ -203,17 +204,45 @@ class Store:
             raise BrokerError(STORE_UNUSABLE, f"epochs: {error.strerror}") from error
 
     def checkpoint(self) -> bool:
-        """Move the write-ahead log into the database and truncate it, so that nothing deleted stays in it.
+        """Leave nothing of what was deleted in the database's files, as far as that is in our hands.
 
         Returns:
             False where another process was reading; call again later.
 
         Raises:
-            BrokerError: `store-unusable`.
+            BrokerError: As `write`.
         """
-        with self._lock, _translated():
-            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return not busy
+        return self._database.scrub()
+
+    def _check_folder_is_ours(self) -> None:
+        """Key files without an epoch are destroyed: those of another store must not be taken for such."""
+        path = self.folder / "store.id"
+        with self.write() as db:
+            row = db.execute("SELECT id FROM store").fetchone()
+            if not path.exists():
+                keyfile.create(path, self.rng(_STORE_ID_BYTES).hex().encode(), rng=self.rng)
+            found = keyfile.read(path, limit=2 * _STORE_ID_BYTES).decode("ascii", "replace")
+            if row is None and not self.epoch_key_files():
+                db.execute("INSERT INTO store VALUES (1, ?)", (found,))
+            elif row != (found,):
+                expected = "none, since the database is new" if row is None else row[0]
+                what = f"{self.folder} has the epochs of another store"
+                raise BrokerError(STORE_UNUSABLE, what, found=found, expected=expected)
+
+
+def _database(folder: Path, url: str, busy_seconds: float) -> Database:
+    if url:
+        # Imported where it is used: psycopg is an extra.
+        from strongroom.broker.postgres_database import PostgresDatabase
+
+        return PostgresDatabase(url, busy_seconds=busy_seconds)
+    database = SqliteDatabase.open(folder / "store.db", busy_seconds=busy_seconds)
+    try:
+        _check_private(folder / "store.db")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _root_key(folder: Path, rng: Callable[[int], bytes]) -> WrappingKey:
@@ -226,36 +255,6 @@ def _root_key(folder: Path, rng: Callable[[int], bytes]) -> WrappingKey:
     if len(raw) != KEY_BYTES:
         raise BrokerError(STORE_UNUSABLE, "root.key is cut short", found=len(raw), expected=KEY_BYTES)
     return WrappingKey(raw, rng=rng)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    _check_private(path)
-    with _translated():
-        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "secure_delete = ON",
-                "foreign_keys = ON",
-            ):
-                db.execute(f"PRAGMA {pragma}").fetchall()
-            db.execute("PRAGMA trusted_schema = OFF")
-            _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version not in {0, _SCHEMA_VERSION}:
-        raise BrokerError(STORE_UNUSABLE, "made by another version", found=version, expected=_SCHEMA_VERSION)
-    if version == 0:
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
 
 def _check_private(path: Path) -> None:
@@ -281,15 +280,3 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise BrokerError(STORE_BUSY) from error
-        raise BrokerError(STORE_UNUSABLE, str(error)) from error
-    except sqlite3.Error as error:
-        raise BrokerError(STORE_UNUSABLE, str(error)) from error
