@@ -14,9 +14,11 @@ from strongroom.broker import messages, registry, teekey
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.messages import Attestation
 from strongroom.broker.resource import Resource
+from strongroom.errors import PolicyRefused
 from strongroom_simulator.gpu import DRIVER, VBIOS, GpuPlatform, devices_text
 
 NONCE = "bm9uY2Utbm9uY2Utbm9uY2Utbm9uY2Utbm9uY2UtMTI="
+SIZES = {EvidenceKind.SGX: 32, EvidenceKind.TDX: 48}
 KEY = Resource.service_key("pictures")
 MODEL = Resource.parse("default/model/lite0")
 
@@ -252,6 +254,20 @@ def test_gpus_beside_the_cpu(rig, refused) -> None:
         case = case_of(**changes)
         with refused(code):
             case.decision.appraise(case.service, case.now)
+
+
+def test_a_refusal_says_whose_policy_it_was(case: Case) -> None:
+    """Data owner and model owner meet in a release."""
+    other = case.rig.policy(measurements={kind: ["99" * size] for kind, size in SIZES.items()})
+    decision = case.appraised()
+    with pytest.raises(PolicyRefused, match="policy of the model") as caught:
+        decision.model_key(MODEL, case.service, replace(case.model, policy=other), case.now)
+    assert caught.value.code == "policy-measurement"
+    case = Case(case.rig, case.attester.kind, measurement=b"\x77" * SIZES[case.attester.kind])
+    case.answered()
+    with pytest.raises(PolicyRefused, match="policy of the service") as caught:
+        case.decision.appraise(case.service, case.now)
+    assert (caught.value.code, caught.value.found) == ("policy-measurement", "77" * SIZES[case.attester.kind])
 
 
 def test_gpus_that_nobody_demands(case: Case, refused) -> None:

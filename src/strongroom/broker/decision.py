@@ -43,7 +43,7 @@ from strongroom.broker.errors import (
 from strongroom.broker.messages import Attestation
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.broker.resource import Resource
-from strongroom.errors import BrokerError
+from strongroom.errors import BrokerError, PolicyRefused
 
 
 class _Stage(Enum):
@@ -177,7 +177,8 @@ class ReleaseDecision:
             if self._proven:
                 claims = add_devices(claims, runtime_data, policy.roots, now, rims=self._rims)
                 self._claims = claims
-            policy.appraise(claims, now=now, report_data=report_data)
+            with _policy_of("service"):
+                policy.appraise(claims, now=now, report_data=report_data)
             return claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
@@ -194,7 +195,8 @@ class ReleaseDecision:
         """
         claims, init_data = self._appraised()
         policy = self._policy(service)
-        policy.appraise(claims, now=now)
+        with _policy_of("service"):
+            policy.appraise(claims, now=now)
         if resource != Resource.service_key(init_data.service):
             raise BrokerError(SERVICE_FOREIGN, found=resource.repository, expected=init_data.service)
         self._check_form(policy, "service")
@@ -217,7 +219,8 @@ class ReleaseDecision:
         """
         claims, init_data = self._appraised()
         release_policy = self._policy(service)
-        release_policy.appraise(claims, now=now)
+        with _policy_of("service"):
+            release_policy.appraise(claims, now=now)
         if model is None:
             raise BrokerError(RESOURCE_UNKNOWN, resource.path)
         if service is None or resource.path not in service.models:
@@ -229,7 +232,8 @@ class ReleaseDecision:
             policy = Policy.parse(model.policy)
             if policy.service not in {None, service.name}:
                 raise BrokerError(POLICY_SERVICE, found=policy.service, expected=service.name)
-            policy.appraise(claims, now=now)
+            with _policy_of("model"):
+                policy.appraise(claims, now=now)
             self._check_form(policy, "model")
 
     def _check_form(self, policy: Policy, whose: str) -> None:
@@ -262,3 +266,13 @@ class ReleaseDecision:
         self._stage = _Stage.REFUSED  # until the step is through
         yield
         self._stage = after
+
+
+@contextmanager
+def _policy_of(whose: str) -> Iterator[None]:
+    """Say in a refusal whose policy it was: two owners meet in a release."""
+    try:
+        yield
+    except PolicyRefused as error:
+        detail = f"policy of the {whose}" + (f", {error.detail}" if error.detail else "")
+        raise PolicyRefused(error.kind, detail, found=error.found, expected=error.expected) from error
