@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -244,6 +245,20 @@ def test_every_exit_code_of_an_error_is_one_of_the_four() -> None:
     assert {kind.exit_code for kind in registered().values()} <= {1, 2, 3, 4}
 
 
+def until_asleep(pid: int) -> None:
+    """Until all threads of a process have been asleep for a while."""
+    quiet = 0
+    end = time.monotonic() + 30
+    while quiet < 5:
+        assert time.monotonic() < end, "it does not come to rest"
+        states = {
+            path.read_text().rpartition(")")[2].split()[0]
+            for path in Path(f"/proc/{pid}/task").glob("*/stat")
+        }
+        quiet = quiet + 1 if states == {"S"} else 0
+        time.sleep(0.02)
+
+
 def test_ctrl_c_ends_a_command_with_130(loopback) -> None:
     """A front end that is silent: the command waits until it is interrupted."""
     with socket.socket() as listener:
@@ -264,7 +279,8 @@ def test_ctrl_c_ends_a_command_with_130(loopback) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
             listener.settimeout(60)
             connection, _ = listener.accept()
-            connection.recv(1)  # now it waits for an answer
+            connection.recv(1)
+            until_asleep(running.pid)  # it waits for an answer; before that, Python may drop an interrupt
             running.send_signal(signal.SIGINT)
             _, err = running.communicate(timeout=30)
             connection.close()

@@ -14,7 +14,6 @@ from typing import Final
 from strongroom.attestation._toml import parse_toml
 from strongroom.attestation.errors import INIT_DATA_MALFORMED
 from strongroom.attestation.fields import NOTE_KEY, RESOURCE, SERVICE_NAME, SHA256, SIGNING_KEY, Fields
-from strongroom.crypto.notes import NoteKey, NoteType
 from strongroom.errors import CryptoError, EvidenceError
 
 MAX_INIT_DATA: Final = 64 * 1024
@@ -136,6 +135,8 @@ def _read(value: object) -> Fields:
 
 
 def _check_witnesses(keys: tuple[str, ...]) -> None:
+    from strongroom.crypto.notes import NoteKey, NoteType  # loads cryptography
+
     try:
         parsed = [NoteKey.parse(key) for key in keys]
     except CryptoError as error:
