@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import typer
@@ -245,20 +244,15 @@ def test_every_exit_code_of_an_error_is_one_of_the_four() -> None:
     assert {kind.exit_code for kind in registered().values()} <= {1, 2, 3, 4}
 
 
-def until_asleep(pid: int) -> None:
-    """Until all threads of a process have been asleep for a while."""
-    quiet = 0
-    end = time.monotonic() + 30
-    while quiet < 5:
-        assert time.monotonic() < end, "it does not come to rest"
-        states = {
-            path.read_text().rpartition(")")[2].split()[0]
-            for path in Path(f"/proc/{pid}/task").glob("*/stat")
-        }
-        quiet = quiet + 1 if states == {"S"} else 0
-        time.sleep(0.02)
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts its background jobs with interrupts ignored, and all their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_a_command_with_130(loopback) -> None:
     """A front end that is silent: the command waits until it is interrupted."""
     with socket.socket() as listener:
@@ -280,7 +274,6 @@ def test_ctrl_c_ends_a_command_with_130(loopback) -> None:
             listener.settimeout(60)
             connection, _ = listener.accept()
             connection.recv(1)
-            until_asleep(running.pid)  # it waits for an answer; before that, Python may drop an interrupt
             running.send_signal(signal.SIGINT)
             _, err = running.communicate(timeout=30)
             connection.close()
