@@ -11,6 +11,7 @@ from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.broker import messages, registry, teekey
+from strongroom.broker.consent import Approval, Consent, statement_digest
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.messages import Attestation
 from strongroom.broker.resource import Resource
@@ -21,6 +22,8 @@ NONCE = "bm9uY2Utbm9uY2Utbm9uY2Utbm9uY2Utbm9uY2UtMTI="
 SIZES = {EvidenceKind.SGX: 32, EvidenceKind.TDX: 48}
 KEY = Resource.service_key("pictures")
 MODEL = Resource.parse("default/model/lite0")
+NO_CONSENT = Consent()
+PEOPLE = tuple(f"mtls:{digit * 64}" for digit in "abc")
 
 
 class Case:
@@ -57,7 +60,7 @@ def case(rig, request) -> Case:
 def test_good_evidence_gets_its_keys(case: Case) -> None:
     decision = case.appraised()
     decision.service_key(KEY, case.service, case.now)
-    decision.model_key(MODEL, case.service, case.model, case.now)
+    decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now)
     assert decision.claims.simulated
     assert decision.init_data.service == "pictures"
     assert decision.tee_key is not None
@@ -261,7 +264,7 @@ def test_a_refusal_says_whose_policy_it_was(case: Case) -> None:
     other = case.rig.policy(measurements={kind: ["99" * size] for kind, size in SIZES.items()})
     decision = case.appraised()
     with pytest.raises(PolicyRefused, match="policy of the model") as caught:
-        decision.model_key(MODEL, case.service, replace(case.model, policy=other), case.now)
+        decision.model_key(MODEL, case.service, replace(case.model, policy=other), NO_CONSENT, case.now)
     assert caught.value.code == "policy-measurement"
     case = Case(case.rig, case.attester.kind, measurement=b"\x77" * SIZES[case.attester.kind])
     case.answered()
@@ -308,7 +311,7 @@ def test_a_service_that_is_no_longer_registered(case: Case, refused) -> None:
     decision = case.appraised()
     for ask in (
         lambda: decision.service_key(KEY, None, case.now),
-        lambda: decision.model_key(MODEL, None, case.model, case.now),
+        lambda: decision.model_key(MODEL, None, case.model, NO_CONSENT, case.now),
     ):
         with refused("service-unknown"):
             ask()
@@ -319,7 +322,7 @@ def test_a_policy_that_has_changed_since(case: Case, refused) -> None:
     changed = replace(case.service, policy=case.rig.policy(min_svn=0, max_evidence_age=599))
     for ask in (
         lambda: decision.service_key(KEY, changed, case.now),
-        lambda: decision.model_key(MODEL, changed, case.model, case.now),
+        lambda: decision.model_key(MODEL, changed, case.model, NO_CONSENT, case.now),
     ):
         with refused("init-data-policy"):
             ask()
@@ -330,7 +333,7 @@ def test_collateral_that_has_expired_since(case: Case, refused) -> None:
     later = decision.claims.expires + 1
     for ask in (
         lambda: decision.service_key(KEY, case.service, later),
-        lambda: decision.model_key(MODEL, case.service, case.model, later),
+        lambda: decision.model_key(MODEL, case.service, case.model, NO_CONSENT, later),
     ):
         with refused("policy-expired"):
             ask()
@@ -348,7 +351,7 @@ def test_the_key_of_another_service(case: Case, refused, path: str) -> None:
 def test_a_model_that_is_not_registered(case: Case, refused) -> None:
     decision = case.appraised()
     with refused("resource-unknown"):
-        decision.model_key(MODEL, case.service, None, case.now)
+        decision.model_key(MODEL, case.service, None, NO_CONSENT, case.now)
 
 
 def test_a_model_of_another_service(rig, refused) -> None:
@@ -357,14 +360,16 @@ def test_a_model_of_another_service(rig, refused) -> None:
     decision = case.appraised()
     other = Resource.parse("default/model/other")
     with refused("model-foreign"):
-        decision.model_key(other, case.service, replace(case.model, resource=other.path), case.now)
+        decision.model_key(
+            other, case.service, replace(case.model, resource=other.path), NO_CONSENT, case.now
+        )
 
 
 def test_a_model_that_the_init_data_does_not_name(rig, refused) -> None:
     case = Case(rig, models=("kbs:///default/model/other",))
     decision = case.appraised()
     with refused("init-data-model"):
-        decision.model_key(MODEL, case.service, case.model, case.now)
+        decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now)
 
 
 @pytest.mark.parametrize(
@@ -381,15 +386,63 @@ def test_the_models_own_policy(case: Case, refused, changes: dict[str, Any], cod
     decision = case.appraised()
     model = replace(case.model, policy=case.rig.policy(**changes))
     with refused(code):
-        decision.model_key(MODEL, case.service, model, case.now)
+        decision.model_key(MODEL, case.service, model, NO_CONSENT, case.now)
     decision.service_key(KEY, case.service, case.now)
 
 
 def test_a_models_own_policy_that_accepts(case: Case) -> None:
     decision = case.appraised()
     model = replace(case.model, policy=case.rig.policy(service="pictures"))
-    decision.model_key(MODEL, case.service, model, case.now)
+    decision.model_key(MODEL, case.service, model, NO_CONSENT, case.now)
     assert decision.claims is not None
+
+
+# Rule 12: consent.
+
+
+def test_a_service_that_was_revoked_since(case: Case, refused) -> None:
+    decision = case.appraised()
+    revoked = replace(case.service, revoked=True)
+    with refused("service-revoked"):
+        decision.service_key(KEY, revoked, case.now)
+    with refused("service-revoked"):
+        decision.model_key(MODEL, revoked, case.model, NO_CONSENT, case.now)
+    decision.service_key(KEY, case.service, case.now)
+
+
+def test_a_service_that_was_revoked_before(case: Case, refused) -> None:
+    with refused("service-revoked"):
+        case.answered().appraise(replace(case.service, revoked=True), case.now)
+
+
+def test_a_model_that_was_revoked(case: Case, refused) -> None:
+    decision = case.appraised()
+    with refused("resource-revoked"):
+        decision.model_key(MODEL, case.service, replace(case.model, revoked=True), NO_CONSENT, case.now)
+
+
+def test_a_model_of_another_tenant(case: Case, refused) -> None:
+    decision = case.appraised()
+    others = replace(case.service, tenant="hospital")
+    with refused("model-not-granted"):
+        decision.model_key(MODEL, others, case.model, NO_CONSENT, case.now)
+    decision.model_key(MODEL, others, case.model, Consent(granted=True), case.now)
+
+
+def test_a_model_that_two_of_three_must_approve(case: Case, refused) -> None:
+    decision = case.appraised()
+    model = replace(case.model, approvers=PEOPLE, approvals=2)
+    statement = statement_digest(case.service, model)
+    words = [Approval(person, statement, case.now + 1) for person in PEOPLE]
+    for count, allowed in ((0, False), (1, False), (2, True), (3, True)):
+        consent = Consent(approvals=tuple(words[:count]))
+        if allowed:
+            decision.model_key(MODEL, case.service, model, consent, case.now)
+        else:
+            with refused("approval-missing"):
+                decision.model_key(MODEL, case.service, model, consent, case.now)
+    with refused("approval-missing"):
+        decision.model_key(MODEL, case.service, model, Consent(approvals=tuple(words)), case.now + 1)
 
 
 # Forward only.
@@ -402,7 +455,7 @@ def test_nothing_is_given_before_the_appraisal(case: Case) -> None:
         with pytest.raises(RuntimeError):
             case.decision.service_key(KEY, case.service, case.now)
         with pytest.raises(RuntimeError):
-            case.decision.model_key(MODEL, case.service, case.model, case.now)
+            case.decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now)
 
 
 def test_steps_are_not_repeated_or_skipped(case: Case) -> None:
@@ -431,7 +484,7 @@ def test_a_refused_appraisal_is_final(rig, refused) -> None:
     for ask in (
         lambda: case.decision.appraise(case.service, case.now),
         lambda: case.decision.service_key(KEY, case.service, case.now),
-        lambda: case.decision.model_key(MODEL, case.service, case.model, case.now),
+        lambda: case.decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now),
     ):
         with pytest.raises(RuntimeError):
             ask()
@@ -445,7 +498,7 @@ def test_a_classical_key_is_refused_where_the_policy_does_not_allow_it(rig, refu
     decision = case.appraised()
     for ask in (
         lambda: decision.service_key(KEY, case.service, case.now),
-        lambda: decision.model_key(MODEL, case.service, case.model, case.now),
+        lambda: decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now),
     ):
         with refused("release-classical"):
             ask()
@@ -456,11 +509,13 @@ def test_a_classical_key_gets_its_keys_where_every_policy_allows_it(rig, refused
     case = Case(rig, classical=True)
     decision = case.appraised()
     decision.service_key(KEY, case.service, case.now)
-    decision.model_key(MODEL, case.service, case.model, case.now)
+    decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now)
     allowing = replace(case.model, policy=rig.policy(allow_classical_release=True))
-    decision.model_key(MODEL, case.service, allowing, case.now)
+    decision.model_key(MODEL, case.service, allowing, NO_CONSENT, case.now)
     with refused("release-classical"):  # the model's owner does not
-        decision.model_key(MODEL, case.service, replace(case.model, policy=rig.policy()), case.now)
+        decision.model_key(
+            MODEL, case.service, replace(case.model, policy=rig.policy()), NO_CONSENT, case.now
+        )
 
 
 def test_a_models_policy_alone_does_not_allow_a_classical_key(rig, refused) -> None:
@@ -468,7 +523,7 @@ def test_a_models_policy_alone_does_not_allow_a_classical_key(rig, refused) -> N
     decision = case.appraised()
     allowing = replace(case.model, policy=rig.policy(allow_classical_release=True))
     with refused("release-classical"):
-        decision.model_key(MODEL, case.service, allowing, case.now)
+        decision.model_key(MODEL, case.service, allowing, NO_CONSENT, case.now)
 
 
 def test_an_hpke_key_does_wherever_a_classical_one_would(rig) -> None:
@@ -476,5 +531,5 @@ def test_an_hpke_key_does_wherever_a_classical_one_would(rig) -> None:
     case = Case(rig)
     decision = case.appraised()
     decision.service_key(KEY, case.service, case.now)
-    decision.model_key(MODEL, case.service, case.model, case.now)
+    decision.model_key(MODEL, case.service, case.model, NO_CONSENT, case.now)
     assert not isinstance(decision.tee_key, teekey.ClassicalKey)

@@ -1,4 +1,4 @@
-"""Administration of the key broker, on its own machine: there is no network interface for it.
+"""Administration of services and models. Tenants, grants and approvals: `strongroom.broker.admin_consent`.
 
     with Store.open(Path("/var/lib/strongroom/broker")) as store:
         register_model(store, resource="default/model/lite0", name="lite0", version="1", ...)
@@ -6,7 +6,8 @@
         rotate(store, "pictures", grace=3600)
 
 Each call is one transaction with its log entry in it; a server on the same store sees the change at its next
-request.
+request. `by` is who asks: the operator, on the broker's own machine, may do everything, an administrator what
+is his tenant's.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from typing import Any, Final
 
 from strongroom.attestation.fields import MODEL_NAME, PLAIN_TEXT, SERVICE_NAME, SHA256, VERSION
 from strongroom.attestation.policy import Policy
+from strongroom.broker import consent, log, log_entry, registry, tenants
 from strongroom.broker import epochs as epochs_of
-from strongroom.broker import log, log_entry, registry
+from strongroom.broker.admin_errors import (
+    ADMIN_FORBIDDEN,
+    APPROVERS_KEPT,
+    RESOURCE_REVOKED,
+    SERVICE_REVOKED,
+    SERVICE_TAKEN,
+)
 from strongroom.broker.database import Connection
 from strongroom.broker.epochs import EpochRecord
 from strongroom.broker.errors import (
@@ -30,7 +38,8 @@ from strongroom.broker.errors import (
     SERVICE_INVALID,
 )
 from strongroom.broker.log_entry import Event, Fact
-from strongroom.broker.registry import ModelRecord, ServiceRecord
+from strongroom.broker.principal import OPERATOR, Principal
+from strongroom.broker.registry import DEFAULT_TENANT, ModelRecord, ServiceRecord
 from strongroom.broker.resource import MODEL_TYPE, Resource
 from strongroom.broker.store import Store
 from strongroom.crypto import agefile
@@ -53,6 +62,9 @@ def register_model(
     identity: str,
     policy_text: str | None = None,
     version_floor: int = 0,
+    approvers: Sequence[str] = (),
+    approvals: int = 0,
+    by: Principal = OPERATOR,
 ) -> ModelRecord:
     """Put the key of a sealed model into the store, or of a newer version under the same resource.
 
@@ -69,10 +81,14 @@ def register_model(
         identity: The age identity that opens it.
         policy_text: A policy which a worker must satisfy besides the service's.
         version_floor: From now on, refuse versions with a lower number under this resource.
+        approvers: Who can approve a release, `mtls:...` or `oidc:...`.
+        approvals: How many of them have to.
+        by: Who asks.
 
     Raises:
-        BrokerError: `resource-path-invalid`, `broker-name-invalid`, `model-version-older`,
-            `model-registered-elsewhere`, or a code of the store.
+        BrokerError: `resource-path-invalid`, `broker-name-invalid`, `approvers-invalid`, `principal-invalid`,
+            `admin-forbidden`, `tenant-unknown`, `model-version-older`, `model-registered-elsewhere`,
+            `resource-revoked`, `approvers-kept`, or a code of the store.
         ConfigError: `policy-invalid`.
         CryptoError: `age-key-invalid`.
     """
@@ -90,20 +106,32 @@ def register_model(
     agefile.recipient_of(identity)
     if policy_text is not None:
         Policy.parse(policy_text)
+    consent.check_approvers(tuple(approvers), approvals)
     record = ModelRecord(
-        parsed.path, name, version, manifest_digest, sealed, policy_text, max(0, version_floor)
+        parsed.path,
+        name,
+        version,
+        manifest_digest,
+        sealed,
+        policy_text,
+        max(0, version_floor),
+        tuple(approvers),
+        approvals,
     )
     now = int(store.now())
     with store.write() as db:
+        tenants.check_administrator(db, record.tenant, by)
         before = registry.find_model(db, record.resource)
+        if before is not None:
+            _check_successor(record, before, by)
         record = _with_floor(record, before)
         _check_untaken(db, record)
         wrapped = store.root.wrap(identity.encode(), registry.identity_context(record.resource))
         registry.save_model(db, record, wrapped)
-        _log(store, db, now, Event.MODEL_REGISTERED, _model_facts(record))
+        _log(store, db, now, Event.MODEL_REGISTERED, {**_model_facts(record), "by": by.text})
         if before is None or _keyset_part(before) != _keyset_part(record):
             for service in registry.services(db):
-                if record.resource in service.models:
+                if record.resource in service.models and not service.revoked:
                     _check_names(db, service.models)
                     epochs_of.mint(store, db, service, grace=service.grace, now=now)
     return record
@@ -130,6 +158,8 @@ def register_service(
     *,
     lifetime: int = DEFAULT_LIFETIME,
     grace: int = DEFAULT_GRACE,
+    tenant: str = DEFAULT_TENANT,
+    by: Principal = OPERATOR,
 ) -> ServiceRecord:
     """Register a service or change it.
 
@@ -145,10 +175,13 @@ def register_service(
         custodian: Who runs this broker, in words for people; clients see it.
         lifetime: Seconds for which a keyset is valid; a new epoch begins when a quarter is left.
         grace: Seconds for which an older epoch is honoured after that.
+        tenant: Whose it is, and stays.
+        by: Who asks.
 
     Raises:
-        BrokerError: `broker-name-invalid`, `service-invalid`, `model-unregistered`, `epochs-full`, or a code
-            of the store.
+        BrokerError: `broker-name-invalid`, `service-invalid`, `admin-forbidden`, `tenant-unknown`,
+            `service-taken`, `service-revoked`, `model-unregistered`, `resource-revoked`, `model-not-granted`,
+            `epochs-full`, or a code of the store.
         ConfigError: `policy-invalid`.
     """
     _check("service name", service, SERVICE_NAME)
@@ -163,15 +196,24 @@ def register_service(
         raise BrokerError(SERVICE_INVALID, "it has no model")
     now = int(store.now())
     with store.write() as db:
+        tenants.check_administrator(db, tenant, by)
         before = registry.find_service(db, service)
+        if before is not None and before.tenant != tenant:
+            raise BrokerError(SERVICE_TAKEN, service)
+        if before is not None and before.revoked:
+            raise BrokerError(SERVICE_REVOKED, service)
         last = 0 if before is None else before.last_epoch
-        record = ServiceRecord(service, release_policy_text, paths, custodian, lifetime, grace, last)
+        record = ServiceRecord(
+            service, release_policy_text, paths, custodian, lifetime, grace, last, tenant=tenant
+        )
         if record == before:
             return record
+        _check_usable(db, record)
         _check_names(db, paths)
         registry.save_service(db, record)
         facts: dict[str, Fact] = {"service": service, "policy": policy.digest, "models": list(paths)}
-        _log(store, db, now, Event.SERVICE_REGISTERED, {**facts, "custodian": custodian})
+        facts |= {"custodian": custodian, "tenant": tenant, "by": by.text}
+        _log(store, db, now, Event.SERVICE_REGISTERED, facts)
         same_policy = before is None or before.policy == release_policy_text
         epoch = epochs_of.mint(store, db, record, grace=grace if same_policy else 0, now=now)
     if not same_policy:
@@ -185,7 +227,7 @@ def services(store: Store) -> list[ServiceRecord]:
         return registry.services(db)
 
 
-def rotate(store: Store, service: str, grace: int | None = None) -> int:
+def rotate(store: Store, service: str, grace: int | None = None, *, by: Principal = OPERATOR) -> int:
     """Begin a new epoch of a service. Older ones are honoured for `grace` seconds and then deleted.
 
     Args:
@@ -193,16 +235,20 @@ def rotate(store: Store, service: str, grace: int | None = None) -> int:
         service: Its name.
         grace: At most the service's lifetime; 0 deletes the older epochs at once; None takes the service's
             own.
+        by: Who asks.
 
     Returns:
         The new epoch.
 
     Raises:
-        BrokerError: `service-unknown`, `service-invalid`, `epochs-full`, or a code of the store.
+        BrokerError: `service-unknown`, `admin-forbidden`, `service-revoked`, `service-invalid`,
+            `epochs-full`, or a code of the store.
     """
     now = int(store.now())
     with store.write() as db:
-        record = registry.service(db, service)
+        record = own_service(db, service, by)
+        if record.revoked:
+            raise BrokerError(SERVICE_REVOKED, service)
         seconds = record.grace if grace is None else grace
         if not 0 <= seconds <= record.lifetime:
             raise BrokerError(SERVICE_INVALID, "grace is out of bounds", expected=f"0 to {record.lifetime} s")
@@ -237,6 +283,42 @@ def log_entries(store: Store, *, first: int = 0) -> Iterator[dict[str, Any]]:
         rows = list(log.entries(db, first=first))
     for index, entry, opening in rows:
         yield {"index": index, **log_entry.opened(entry, opening)}
+
+
+def own_service(db: Connection, name: str, by: Principal) -> ServiceRecord:
+    """A service that `by` may change.
+
+    Raises:
+        BrokerError: `admin-forbidden`, also where there is no such service; `service-unknown` for the
+            operator.
+    """
+    if by.is_operator:
+        return registry.service(db, name)
+    record = registry.find_service(db, name)
+    if record is None:
+        raise BrokerError(ADMIN_FORBIDDEN, f"service {name}", found=by.text)
+    tenants.check_administrator(db, record.tenant, by)
+    return record
+
+
+def _check_successor(record: ModelRecord, before: ModelRecord, by: Principal) -> None:
+    """One administrator alone must not be able to do without the approvals of others."""
+    if before.revoked:
+        raise BrokerError(RESOURCE_REVOKED, record.resource)
+    if not by.is_operator and before.approvals and _approvers(before) != _approvers(record):
+        raise BrokerError(
+            APPROVERS_KEPT, record.resource, expected=f"{before.approvals} of {len(before.approvers)}"
+        )
+
+
+def _approvers(record: ModelRecord) -> tuple[int, frozenset[str]]:
+    return record.approvals, frozenset(record.approvers)
+
+
+def _check_usable(db: Connection, service: ServiceRecord) -> None:
+    for path in service.models:
+        model = registry.model(db, path)
+        consent.of(db, service, model).check_owner(service, model)
 
 
 def _check(what: str, value: str, form: re.Pattern[str]) -> None:

@@ -1,14 +1,13 @@
 """The release decision: may a key leave the broker?
 
 One `ReleaseDecision` stands behind each session. It only moves forward, does no I/O, and takes what it judges
-as
-arguments: the clock's time and the rows of the store as they are at that moment.
+as arguments: the clock's time and the rows of the store as they are at that moment.
 
     decision = ReleaseDecision(kind, nonce, broker_key)
     service = decision.answer(attestation)          # who asks, and for which service
     decision.appraise(record_of(service), now)      # is it what the release policy demands?
     decision.service_key(resource, record, now)     # may it have this key? As often as it asks
-    decision.model_key(resource, record, model, now)
+    decision.model_key(resource, record, model, consent, now)
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.verify import verify_evidence
 from strongroom.broker import teekey
+from strongroom.broker.admin_errors import SERVICE_REVOKED
+from strongroom.broker.consent import Consent
 from strongroom.broker.errors import (
     INIT_DATA_BROKER,
     INIT_DATA_MISSING,
@@ -60,7 +61,8 @@ class ReleaseDecision:
      1. the nonce is the one of this session;
      2. the one-time key is usable;
      3. there is init-data, and it names this broker's key (rule 1 of the design);
-     4. the service that the init-data names is registered, and its release policy is the one that it names;
+     4. the service that the init-data names is registered and not revoked, and its release policy is the one
+        that the init-data names;
      5. the evidence verifies up to a root that this policy trusts, at the broker's time, and carries the
         digest of the init-data;
      6. the policy accepts the claims: kind, root, measurement, debug, TCB status, advisories, SVN, expiry;
@@ -71,7 +73,9 @@ class ReleaseDecision:
      9. a service key is that of the service in the init-data;
     10. a model is registered, belongs to the service, and stands in the init-data;
     11. the model's own policy, if it has one, accepts the claims too and is not of another service;
-    12. the one-time key is an HPKE key, or each of these policies allows a release under a classical one.
+    12. the model's owner consents: it was not revoked, it was granted to the service's tenant if that is
+        another one, and as many people as it asks for have approved the release as it is now;
+    13. the one-time key is an HPKE key, or each of these policies allows a release under a classical one.
 
     In the production profile no policy's permission of simulated evidence counts.
 
@@ -161,7 +165,7 @@ class ReleaseDecision:
             now: Unix time.
 
         Raises:
-            BrokerError: `service-unknown` or `init-data-policy`.
+            BrokerError: `service-unknown`, `service-revoked` or `init-data-policy`.
             EvidenceError: A code `evidence-...`.
             PolicyRefused: A code `policy-...`.
         """
@@ -182,7 +186,7 @@ class ReleaseDecision:
             return claims
 
     def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
-        """Rules 8, 9 and 12.
+        """Rules 8, 9 and 13.
 
         Args:
             resource: The service key asked for.
@@ -190,7 +194,8 @@ class ReleaseDecision:
             now: Unix time.
 
         Raises:
-            BrokerError: `service-unknown`, `init-data-policy`, `service-foreign` or `release-classical`.
+            BrokerError: `service-unknown`, `service-revoked`, `init-data-policy`, `service-foreign` or
+                `release-classical`.
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
@@ -202,19 +207,26 @@ class ReleaseDecision:
         self._check_form(policy, "service")
 
     def model_key(
-        self, resource: Resource, service: ServiceRecord | None, model: ModelRecord | None, now: int
+        self,
+        resource: Resource,
+        service: ServiceRecord | None,
+        model: ModelRecord | None,
+        consent: Consent,
+        now: int,
     ) -> None:
-        """Rules 8 and 10 to 12.
+        """Rules 8 and 10 to 13.
 
         Args:
             resource: The model asked for.
             service: The service of the init-data, as it is registered now.
             model: The model, as it is registered now, None where it is not.
+            consent: What its owner and its approvers have said about it and the service.
             now: Unix time.
 
         Raises:
-            BrokerError: `service-unknown`, `init-data-policy`, `resource-unknown`, `model-foreign`,
-                `init-data-model`, `model-policy-service` or `release-classical`.
+            BrokerError: `service-unknown`, `service-revoked`, `init-data-policy`, `resource-unknown`,
+                `model-foreign`, `init-data-model`, `model-policy-service`, `resource-revoked`,
+                `model-not-granted`, `approval-missing` or `release-classical`.
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
@@ -235,9 +247,10 @@ class ReleaseDecision:
             with _policy_of("model"):
                 policy.appraise(claims, now=now)
             self._check_form(policy, "model")
+        consent.check(service, model, now)
 
     def _check_form(self, policy: Policy, whose: str) -> None:
-        """Rule 12, for one policy."""
+        """Rule 13, for one policy."""
         if not isinstance(self._tee_key, teekey.HpkePublicKey) and not policy.allow_classical_release:
             raise BrokerError(RELEASE_CLASSICAL, f"policy of the {whose}", expected=teekey.HPKE_ALG)
 
@@ -247,6 +260,8 @@ class ReleaseDecision:
             raise BrokerError(SERVICE_UNKNOWN, found=self._init_data.service)
         if service.name != self._init_data.service:
             raise RuntimeError("the record is of another service than the init-data")
+        if service.revoked:
+            raise BrokerError(SERVICE_REVOKED, found=service.name)
         policy = Policy.parse(service.policy)
         if policy.digest != self._init_data.release_policy:
             raise BrokerError(INIT_DATA_POLICY, found=self._init_data.release_policy, expected=policy.digest)

@@ -96,10 +96,7 @@ def mint(store: Store, db: Connection, service: ServiceRecord, *, grace: int, no
     """
     if grace > 0 and len(honoured(db, service.name, now)) >= MAX_EPOCHS:
         raise BrokerError(EPOCHS_FULL, expected=f"at most {MAX_EPOCHS}")
-    db.execute(
-        "UPDATE epochs SET honoured_until = ? WHERE service = ? AND honoured_until > ?",
-        (now + grace, service.name, now + grace),
-    )
+    end(db, service.name, now + grace)
     epoch = service.last_epoch + 1
     policy = Policy.parse(service.policy)
     seeds = [store.rng(_SEED_BYTES) for _ in _KEMS]
@@ -132,6 +129,13 @@ def mint(store: Store, db: Connection, service: ServiceRecord, *, grace: int, no
     facts: dict[str, Fact] = {"service": service.name, "epoch": epoch, "keyset": keyset.digest()}
     log.append(store, db, time=now, event=Event.EPOCH_MINTED, facts={**facts, "grace": grace})
     return epoch
+
+
+def end(db: Connection, service: str, time: int) -> None:
+    """Honour no epoch of a service after a time; `delete_expired` deletes them then."""
+    db.execute(
+        "UPDATE epochs SET honoured_until = ? WHERE service = ? AND honoured_until > ?", (time, service, time)
+    )
 
 
 def load(store: Store, db: Connection, record: EpochRecord) -> ServiceEpoch:
@@ -192,7 +196,7 @@ def rotate_due(store: Store, now: int) -> list[tuple[str, int]]:
         BrokerError: `store-unusable`: the services cannot be read.
     """
     with store.read() as db:
-        names = [service.name for service in registry.services(db)]
+        names = [service.name for service in registry.services(db) if not service.revoked]
     minted = []
     for name in names:
         try:
@@ -218,6 +222,8 @@ def _rotate_if_due(store: Store, name: str, now: int) -> int | None:
 def _is_due(db: Connection, name: str, now: int) -> ServiceRecord | None:
     """The service if its newest epoch has less than a quarter of its life left."""
     service = registry.service(db, name)
+    if service.revoked:
+        return None
     newest = max((record.honoured_until for record in listed(db, name)), default=now)
     return service if newest - now < service.lifetime // 4 else None
 

@@ -16,7 +16,19 @@ from typing import Any, Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
 from strongroom.attestation.policy import Policy
-from strongroom.broker import epochs, hpke_release, jwe, log, log_proof, log_tiles, messages, registry, teekey
+from strongroom.broker import (
+    consent,
+    epochs,
+    hpke_release,
+    jwe,
+    log,
+    log_proof,
+    log_tiles,
+    messages,
+    registry,
+    teekey,
+)
+from strongroom.broker.consent import Consent
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
 from strongroom.broker.errors import (
@@ -327,7 +339,10 @@ class KeyBroker:
                 document = service_document(resource.repository, str(facts["recipient"]), keys)
             elif resource.type == MODEL_TYPE:
                 model = registry.find_model(db, resource.path)
-                decision.model_key(resource, service, model, now)
+                said = Consent()
+                if service is not None and model is not None:
+                    said = consent.of(db, service, model)
+                decision.model_key(resource, service, model, said, now)
                 assert model is not None  # noqa: S101 -- the decision refuses None
                 wrapped = registry.wrapped_identity(db, resource.path)
                 identity = self._store.root.unwrap(wrapped, registry.identity_context(resource.path)).decode()

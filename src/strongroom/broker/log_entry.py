@@ -61,7 +61,14 @@ class Event(StrEnum):
     EPOCH_MINTED = "epoch-minted"
     EPOCH_DELETED = "epoch-deleted"
     SERVICE_REGISTERED = "service-registered"
+    SERVICE_REVOKED = "service-revoked"
     MODEL_REGISTERED = "model-registered"
+    MODEL_REVOKED = "model-revoked"
+    MODEL_GRANTED = "model-granted"
+    MODEL_UNGRANTED = "model-ungranted"
+    TENANT_SET = "tenant-set"
+    APPROVED = "approved"
+    APPROVAL_WITHDRAWN = "approval-withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any, Final
 
 from strongroom.attestation.fields import SERVICE_NAME
 from strongroom.attestation.keyset import KeysetModel
@@ -15,6 +16,8 @@ from strongroom.broker.database import Connection
 from strongroom.broker.errors import MODEL_UNKNOWN, SERVICE_UNKNOWN
 from strongroom.broker.resource import URI_PREFIX
 from strongroom.errors import BrokerError
+
+DEFAULT_TENANT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class ServiceRecord:
         lifetime: Seconds for which a new epoch's keyset is valid.
         grace: Seconds for which an epoch is honoured after a rotation that names no other time.
         last_epoch: The newest epoch; 0 before the first.
+        tenant: Whose it is.
+        revoked: Whether it was revoked, which is final.
     """
 
     name: str
@@ -38,6 +43,8 @@ class ServiceRecord:
     lifetime: int
     grace: int
     last_epoch: int
+    tenant: str = DEFAULT_TENANT
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,9 @@ class ModelRecord:
         sealed: Digest of the sealed file, `sha256:...`.
         policy: Text of a policy of its own, which a worker must satisfy besides the service's.
         version_floor: Lowest version number that may still be registered under this resource.
+        approvers: Who can approve a release of its key, as texts of principals.
+        approvals: How many of them must have approved; 0 where none need to.
+        revoked: Whether it was revoked, which is final.
     """
 
     resource: str
@@ -61,6 +71,14 @@ class ModelRecord:
     sealed: str
     policy: str | None
     version_floor: int
+    approvers: tuple[str, ...] = ()
+    approvals: int = 0
+    revoked: bool = False
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is: the first part of its resource."""
+        return self.resource.partition("/")[0]
 
     @property
     def uri(self) -> str:
@@ -68,8 +86,13 @@ class ModelRecord:
         return URI_PREFIX + self.resource
 
 
-_SERVICE = "SELECT name, policy, models, custodian, lifetime, grace, last_epoch FROM services"
-_MODEL = "SELECT resource, name, version, manifest, sealed, policy, version_floor FROM models"
+_SERVICE = (
+    "SELECT name, policy, models, custodian, lifetime, grace, last_epoch, tenant, revoked FROM services"
+)
+_MODEL = (
+    "SELECT resource, name, version, manifest, sealed, policy, version_floor, approvers, approvals, revoked"
+    " FROM models"
+)
 
 
 def find_service(db: Connection, name: str) -> ServiceRecord | None:
@@ -100,10 +123,12 @@ def services(db: Connection) -> list[ServiceRecord]:
 def save_service(db: Connection, record: ServiceRecord) -> None:
     """Insert a service or change it."""
     db.execute(
-        "INSERT INTO services (name, policy, models, custodian, lifetime, grace, last_epoch)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET policy = excluded.policy,"
+        "INSERT INTO services"
+        " (name, policy, models, custodian, lifetime, grace, last_epoch, tenant, revoked)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET policy = excluded.policy,"
         " models = excluded.models, custodian = excluded.custodian, lifetime = excluded.lifetime,"
-        " grace = excluded.grace, last_epoch = excluded.last_epoch",
+        " grace = excluded.grace, last_epoch = excluded.last_epoch, tenant = excluded.tenant,"
+        " revoked = excluded.revoked",
         (
             record.name,
             record.policy,
@@ -112,6 +137,8 @@ def save_service(db: Connection, record: ServiceRecord) -> None:
             record.lifetime,
             record.grace,
             record.last_epoch,
+            record.tenant,
+            int(record.revoked),
         ),
     )
 
@@ -119,18 +146,30 @@ def save_service(db: Connection, record: ServiceRecord) -> None:
 def find_model(db: Connection, resource: str) -> ModelRecord | None:
     """The model under that resource path, if it is registered."""
     row = db.execute(f"{_MODEL} WHERE resource = ?", (resource,)).fetchone()
-    return None if row is None else ModelRecord(*row)
+    return None if row is None else _model(row)
+
+
+def model(db: Connection, resource: str) -> ModelRecord:
+    """The model under that resource path.
+
+    Raises:
+        BrokerError: `model-unregistered`.
+    """
+    record = find_model(db, resource)
+    if record is None:
+        raise BrokerError(MODEL_UNKNOWN, resource)
+    return record
 
 
 def find_sealed(db: Connection, sealed: str) -> ModelRecord | None:
     """The model whose sealed file has that digest (`sha256:...`), if it is registered."""
     row = db.execute(f"{_MODEL} WHERE sealed = ?", (sealed,)).fetchone()
-    return None if row is None else ModelRecord(*row)
+    return None if row is None else _model(row)
 
 
 def models(db: Connection) -> list[ModelRecord]:
     """All models, by resource."""
-    return [ModelRecord(*row) for row in db.execute(f"{_MODEL} ORDER BY resource")]
+    return [_model(row) for row in db.execute(f"{_MODEL} ORDER BY resource")]
 
 
 def wrapped_identity(db: Connection, resource: str) -> bytes:
@@ -156,10 +195,12 @@ def save_model(db: Connection, record: ModelRecord, wrapped: bytes) -> None:
     """
     db.execute(
         "INSERT INTO models"
-        " (resource, name, version, manifest, sealed, policy, version_floor, wrapped)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource) DO UPDATE SET name = excluded.name,"
-        " version = excluded.version, manifest = excluded.manifest, sealed = excluded.sealed,"
-        " policy = excluded.policy, version_floor = excluded.version_floor, wrapped = excluded.wrapped",
+        " (resource, name, version, manifest, sealed, policy, version_floor, approvers, approvals, revoked,"
+        " wrapped) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource) DO UPDATE SET"
+        " name = excluded.name, version = excluded.version, manifest = excluded.manifest,"
+        " sealed = excluded.sealed, policy = excluded.policy, version_floor = excluded.version_floor,"
+        " approvers = excluded.approvers, approvals = excluded.approvals, revoked = excluded.revoked,"
+        " wrapped = excluded.wrapped",
         (
             record.resource,
             record.name,
@@ -168,6 +209,9 @@ def save_model(db: Connection, record: ModelRecord, wrapped: bytes) -> None:
             record.sealed,
             record.policy,
             record.version_floor,
+            json.dumps(record.approvers),
+            record.approvals,
+            int(record.revoked),
             wrapped,
         ),
     )
@@ -186,13 +230,20 @@ def keyset_models(db: Connection, record: ServiceRecord) -> dict[str, KeysetMode
     """
     found: dict[str, KeysetModel] = {}
     for resource in record.models:
-        model = find_model(db, resource)
-        if model is None:
-            raise BrokerError(MODEL_UNKNOWN, resource)
-        found[model.name] = KeysetModel(model.version, model.manifest)
+        record_of = model(db, resource)
+        found[record_of.name] = KeysetModel(record_of.version, record_of.manifest)
     return found
 
 
-def _service(row: tuple[str, str, str, str, int, int, int]) -> ServiceRecord:
-    name, policy, listed, custodian, lifetime, grace, last_epoch = row
-    return ServiceRecord(name, policy, tuple(json.loads(listed)), custodian, lifetime, grace, last_epoch)
+def _service(row: tuple[Any, ...]) -> ServiceRecord:
+    name, policy, listed, custodian, lifetime, grace, last_epoch, tenant, revoked = row
+    models = tuple(json.loads(listed))
+    return ServiceRecord(name, policy, models, custodian, lifetime, grace, last_epoch, tenant, bool(revoked))
+
+
+def _model(row: tuple[Any, ...]) -> ModelRecord:
+    resource, name, version, manifest, sealed, policy, floor, listed, approvals, revoked = row
+    approvers = tuple(json.loads(listed))
+    return ModelRecord(
+        resource, name, version, manifest, sealed, policy, floor, approvers, approvals, bool(revoked)
+    )

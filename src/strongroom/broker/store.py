@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Self
 
-from strongroom.broker import keyfile, log
+from strongroom.broker import keyfile, log, tenants
 from strongroom.broker.database import BUSY_SECONDS, Connection, Database
 from strongroom.broker.errors import KEY_FILE_EXPOSED, ROOT_KEY_WRONG, STORE_UNUSABLE
 from strongroom.broker.sqlite_database import SqliteDatabase
@@ -32,7 +32,7 @@ from strongroom.broker.wrap import KEY_BYTES, WrappingKey
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import BrokerError
 
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 _SIGNING_KEY: Final = "signing-key"
 _STORE_ID_BYTES: Final = 16
 
@@ -40,9 +40,11 @@ _STORE_ID_BYTES: Final = 16
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, administrators TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS services (
     name TEXT PRIMARY KEY, policy TEXT NOT NULL, models TEXT NOT NULL, custodian TEXT NOT NULL,
-    lifetime INTEGER NOT NULL, grace INTEGER NOT NULL, last_epoch INTEGER NOT NULL
+    lifetime INTEGER NOT NULL, grace INTEGER NOT NULL, last_epoch INTEGER NOT NULL,
+    tenant TEXT NOT NULL REFERENCES tenants (name), revoked INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS epochs (
     service TEXT NOT NULL REFERENCES services (name), epoch INTEGER NOT NULL, key_file TEXT NOT NULL UNIQUE,
@@ -51,7 +53,17 @@ CREATE TABLE IF NOT EXISTS epochs (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS models (
     resource TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, manifest TEXT NOT NULL,
-    sealed TEXT NOT NULL UNIQUE, wrapped BLOB NOT NULL, policy TEXT, version_floor INTEGER NOT NULL
+    sealed TEXT NOT NULL UNIQUE, wrapped BLOB NOT NULL, policy TEXT, version_floor INTEGER NOT NULL,
+    approvers TEXT NOT NULL, approvals INTEGER NOT NULL, revoked INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS grants (
+    resource TEXT NOT NULL REFERENCES models (resource), tenant TEXT NOT NULL REFERENCES tenants (name),
+    PRIMARY KEY (resource, tenant)
+) STRICT;
+CREATE TABLE IF NOT EXISTS approvals (
+    resource TEXT NOT NULL REFERENCES models (resource), service TEXT NOT NULL REFERENCES services (name),
+    approver TEXT NOT NULL, statement TEXT NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (resource, service, approver)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS log (
     seq INTEGER PRIMARY KEY, entry BLOB NOT NULL, opening BLOB NOT NULL
@@ -182,6 +194,7 @@ class Store:
                 wrapped = self.root.wrap(key.raw(), f"secret/{_SIGNING_KEY}")
                 db.execute("INSERT INTO secrets VALUES (?, ?)", (_SIGNING_KEY, wrapped))
                 log.start(db, key)
+                tenants.start(db)
                 return key
         try:
             return SigningKey.from_raw(self.root.unwrap(row[0], f"secret/{_SIGNING_KEY}"))

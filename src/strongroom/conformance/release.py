@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from strongroom.attestation import initdata
@@ -20,7 +20,8 @@ from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
-from strongroom.broker import messages, teekey
+from strongroom.broker import consent, messages, teekey
+from strongroom.broker.consent import Approval, Consent
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.onetime import HpkeKey
 from strongroom.broker.registry import ModelRecord, ServiceRecord
@@ -52,7 +53,10 @@ def run(members: Mapping[str, Any]) -> None:
     later = _service(members["service_later"]) if "service_later" in members else service
     if resource.type == MODEL_TYPE:
         model = members["model"]
-        decision.model_key(resource, later, None if model is None else ModelRecord(**model), now)
+        record = None if model is None else _model(model)
+        approvals = tuple(Approval(**each) for each in members["consent"]["approvals"])
+        said = Consent(members["consent"]["granted"], approvals)
+        decision.model_key(resource, later, record, said, now)
     else:
         decision.service_key(resource, later, now)
 
@@ -87,7 +91,8 @@ class _Bench:
 
     def model(self, **changes: Any) -> dict[str, Any]:
         digest = "sha256:" + "22" * 32
-        return asdict(ModelRecord(_MODEL, "lite0", "1", digest, digest, None, 0)) | changes
+        record = asdict(ModelRecord(_MODEL, "lite0", "1", digest, digest, None, 0))
+        return record | {"approvers": []} | changes
 
     def init_data(self, **changes: Any) -> bytes:
         members: dict[str, Any] = {
@@ -122,6 +127,7 @@ class _Bench:
             "service": self.service(),
             "model": self.model(),
             "resource": _MODEL,
+            "consent": {"granted": False, "approvals": []},
         }
         members |= {"attest": self.attest()} if "attest" not in changed else {}
         return Case(f"release/{name}", changes, expected, "release", members | changed)
@@ -137,6 +143,7 @@ def cases(pki: Pki, other: Pki, now: int) -> Iterator[Case]:
     yield from _of_the_init_data(bench)
     yield from _of_the_evidence(bench, other)
     yield from _of_the_request(bench, key)
+    yield from _of_the_consent(bench)
 
 
 def _of_the_answer(bench: _Bench) -> Iterator[Case]:
@@ -299,3 +306,55 @@ def _of_the_request(bench: _Bench, key: str) -> Iterator[Case]:
     )
     for name, path in (("path", "default/model"), ("path-empty", ""), ("path-dots", "default/model/../x")):
         yield bench.case(name, "the path names no resource", "resource-path-invalid", resource=path)
+
+
+def _of_the_consent(bench: _Bench) -> Iterator[Case]:
+    """Another tenant's model, and one that two of three people must have approved."""
+    yield bench.case("revoked", "the model is revoked", "resource-revoked", model=bench.model(revoked=True))
+    for name in ("service", "service_later"):
+        revoked = bench.service(revoked=True)
+        yield bench.case(f"{name}-revoked", "the service is revoked", "service-revoked", **{name: revoked})
+    other = bench.service(tenant="hospital")
+    granted = {"granted": True, "approvals": []}
+    yield bench.case("other-tenant-granted", "nothing", ACCEPTED, service=other, consent=granted)
+    yield bench.case("other-tenant", "nobody granted the model", "model-not-granted", service=other)
+
+    people = [f"mtls:{digit * 64}" for digit in "abc"]
+    model = bench.model(approvers=people, approvals=2)
+    statement = _statement(bench.service(), model)
+    good = [Approval(each, statement, bench.now + 60) for each in people[:2]]
+
+    def approved(name: str, changes: str, expected: str, *approvals: Approval, **changed: Any) -> Case:
+        said = {"granted": False, "approvals": [asdict(each) for each in approvals]}
+        return bench.case(
+            f"approval-{name}", changes, expected, **({"model": model, "consent": said} | changed)
+        )
+
+    missing = "approval-missing"
+    yield approved("two", "nothing", ACCEPTED, *good)
+    yield approved("none", "nobody has approved", missing)
+    yield approved("one", "one has approved", missing, good[0])
+    yield approved("twice", "one has approved, twice", missing, good[0], good[0])
+    stranger = replace(good[1], approver=f"mtls:{'d' * 64}")
+    yield approved("stranger", "one of two is no approver", missing, good[0], stranger)
+    over = replace(good[1], until=bench.now)
+    yield approved("over", "one of two approvals is over", missing, good[0], over)
+    elsewhere = replace(good[1], statement=f"sha256:{'0' * 64}")
+    yield approved("other-statement", "one of two is of another statement", missing, good[0], elsewhere)
+    newer = {**model, "manifest": "sha256:" + "33" * 32}
+    yield approved("other-model", "the model was replaced", missing, *good, model=newer)
+    owners = {**model, "policy": bench.policy}
+    yield approved("other-policy", "the model's policy was changed", missing, *good, model=owners)
+    moved = bench.service(tenant="hospital")
+    unmoved = {"granted": True, "approvals": [asdict(each) for each in good]}
+    yield approved("other-tenant", "the service is another's", missing, service=moved, consent=unmoved)
+
+
+def _statement(service: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    record = _service(service)
+    assert record is not None  # noqa: S101 -- it was given
+    return consent.statement_digest(record, _model(model))
+
+
+def _model(members: Mapping[str, Any]) -> ModelRecord:
+    return ModelRecord(**{**members, "approvers": tuple(members["approvers"])})
