@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## seal real pictures to a service on this machine and read 
 	@$(BIN)/python demo/run.py
 
 test: $(VENV)/.dev ## all tests
-	@tools/packages redis-server postgresql swtpm swtpm-tools tpm2-tools
+	@tools/packages redis-server postgresql softhsm2 swtpm swtpm-tools tpm2-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not alone"
 	$(BIN)/python -m pytest -m alone
 

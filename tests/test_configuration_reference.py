@@ -19,6 +19,7 @@ TABLES = {
     "`[queue.tls]`": config.TlsFiles,
     "`[broker]`": config.BrokerConfig,
     "`[[broker.witnesses]]`": config.WitnessConfig,
+    "`[broker.root]`": config.RootConfig,
     "`[worker]`": config.WorkerConfig,
     "`[[worker.models]]`": config.ModelConfig,
     "`[frontend]`": config.FrontendConfig,

@@ -80,6 +80,34 @@ class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
 
 
+class RootConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The root key that guards the key store. Which keys are needed depends on `kind`.
+
+    Attributes:
+        kind: `file`, `tpm`, `pkcs11` or `kms`.
+        path: file: 32 random bytes, mode 0600.
+        pcrs: tpm: bank and numbers, for example `sha256:0,2,4,7`.
+        tcti: tpm: how to reach it, in the words of tpm2-tools.
+        module: pkcs11: the module's library.
+        token: pkcs11: label of the token.
+        pin_file: pkcs11: file with the PIN, mode 0600.
+        key: pkcs11: label of the key; kms: its ARN.
+        region: kms: region.
+        endpoint: kms: address of the service.
+    """
+
+    kind: Literal["file", "tpm", "pkcs11", "kms"]
+    path: str = ""
+    pcrs: str = ""
+    tcti: str = ""
+    module: str = ""
+    token: str = ""
+    pin_file: str = ""
+    key: str = ""
+    region: str = ""
+    endpoint: str = ""
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The key broker: where it listens, where it is reached, and the key that signs for it.
 
@@ -91,6 +119,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         epoch_keys: Folder of the epochs' wrapping keys, which all brokers of a store in PostgreSQL share.
         gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
             for none.
+        root: The root key that guards the store; without it, `root.key` in the folder.
+        old_root: One that opened it before, while the brokers change over.
         profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
         witness_threshold: How many witnesses must have cosigned the log before a key leaves; 0: all.
         witness_timeout: Seconds for each step of asking one.
@@ -104,6 +134,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epoch_keys: str = ""
     gpu_rims: str = ""
     profile: Literal["production", "trial"] = "production"
+    root: RootConfig | None = None
+    old_root: RootConfig | None = None
     witness_threshold: int = 0
     witness_timeout: float = 3.0
     witnesses: tuple[WitnessConfig, ...] = ()

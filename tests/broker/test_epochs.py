@@ -12,10 +12,12 @@ import pytest
 
 from strongroom.attestation.keyset import Keyset
 from strongroom.broker import admin, epochs, registry
+from strongroom.broker.keyring import KeyRing
 from strongroom.broker.release_forms import MAX_EPOCHS
 from strongroom.broker.store import Store
 from strongroom.broker.wrap import WrappingKey
 from strongroom.crypto.hpke import Aead, Kem
+from strongroom.errors import BrokerError
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -212,15 +214,16 @@ def test_an_old_copy_of_the_database_and_the_root_key_do_not_open_a_deleted_epoc
     with rig.store.read() as db:
         (wrapped,) = db.execute("SELECT wrapped FROM epochs").fetchone()
     admin.rotate(rig.store, "pictures", grace=0)
-    root_bytes = (rig.folder / "root.key").read_bytes()
-    root = WrappingKey(root_bytes)
+    ring = KeyRing.of(rig.store.root.data_keys())
     assert wrapped in backup
     for secret in secrets:
         assert secret not in backup
-    for key in (root, *(WrappingKey(root_bytes[i:] + root_bytes[:i]) for i in range(4))):
-        with pytest.raises(Exception) as caught:  # noqa: PT011 -- the code is checked
-            key.unwrap(wrapped, "pictures/1")
+    for raw in (*rig.store.root.data_keys().values(), (rig.folder / "root.key").read_bytes()):
+        with pytest.raises(BrokerError) as caught:
+            WrappingKey(raw).unwrap(wrapped, "pictures/1")
         assert caught.value.code == "secret-unreadable"
+    with pytest.raises(BrokerError):
+        ring.unwrap(wrapped, "pictures/1")
 
 
 @pytest.mark.parametrize("backend", ["sqlite"])

@@ -91,3 +91,19 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, refused, monkeypatch) -> 
     with refused("store-unusable"):
         keyfile.create(tmp_path / "k", b"k")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replaced_file_is_whole_private_and_its_old_content_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "k"
+    keyfile.create(path, b"old-old-old")
+    with path.open("rb") as held:
+        keyfile.replace(path, b"new", rng=lambda size: b"\xaa" * size)
+        assert held.read() == b"\xaa" * 11
+    assert keyfile.read(path, limit=32) == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["k"]
+
+
+def test_what_is_not_there_is_not_replaced(tmp_path: Path, refused) -> None:
+    with refused("store-unusable"):
+        keyfile.replace(tmp_path / "k", b"new")
+    assert list(tmp_path.iterdir()) == []

@@ -46,6 +46,25 @@ ROOT_KEY_WRONG: Final = define(
     status=500,
     remedy="Configure the root key that belongs to this store, or put back its root.key.",
 )
+ROOT_KEY_UNAVAILABLE: Final = define(
+    "root-key-unavailable",
+    "The root key does not answer, or refuses",
+    status=503,
+    remedy="Check the TPM and its PCRs, the PKCS#11 module and its PIN, or the KMS key and its grants.",
+)
+ROOT_PENDING: Final = define(
+    "root-pending",
+    "A root key does not open the new data key yet",
+    status=409,
+    remedy="Start the broker that has it and rotate again, which goes on; or give the key up with --drop.",
+)
+ROOT_KEY_CONFIG: Final = define(
+    "root-key-config",
+    "The root key is not configured as its kind needs",
+    status=500,
+    exit_code=EXIT_USAGE,
+    remedy="Correct the table that is named; docs/reference/configuration.md lists what each kind needs.",
+)
 SECRET_UNREADABLE: Final = define(
     "secret-unreadable",
     "A wrapped secret does not open",
@@ -57,6 +76,40 @@ LOG_BROKEN: Final = define(
     "The release log does not hold together",
     status=500,
     remedy="Entries were changed or removed after they were written. Treat the broker's host as suspect.",
+)
+
+# ---- backups
+
+SHARES_INVALID: Final = define(
+    "shares-invalid",
+    "A backup cannot be shared so",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Make 2 to 16 shares, and let at least 2 and at most all of them open it.",
+)
+SHARE_INVALID: Final = define(
+    "share-invalid",
+    "A share does not belong to this backup",
+    status=400,
+    remedy="Compare the words with the paper, or take another share of this backup.",
+)
+SHARES_MISSING: Final = define(
+    "shares-missing",
+    "There are not enough shares to open the backup",
+    status=400,
+    remedy="Give more shares; the same one twice counts once.",
+)
+BACKUP_INVALID: Final = define(
+    "backup-invalid",
+    "The backup cannot be opened",
+    status=400,
+    remedy="Take another copy of the file, or an earlier backup with its own shares.",
+)
+STORE_NOT_EMPTY: Final = define(
+    "store-not-empty",
+    "The store has something in it already",
+    status=409,
+    remedy="Restore into a new store: another folder or another database.",
 )
 
 # ---- administration

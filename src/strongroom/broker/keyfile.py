@@ -7,6 +7,7 @@ drive it may not; what then protects is that a key file holds only a key wrapped
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -75,6 +76,26 @@ def read(path: Path, *, limit: int) -> bytes:
     if len(content) > limit:
         raise BrokerError(STORE_UNUSABLE, f"{path.name} is too long for a key file")
     return content
+
+
+def replace(path: Path, content: bytes, *, rng: Callable[[int], bytes] = os.urandom) -> None:
+    """Give a key file other content, whole or not at all, and overwrite what it held before.
+
+    Raises:
+        BrokerError: `store-unusable`, the file is not there or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{rng(8).hex()}")
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as before:
+            if not create(temporary, content, rng=rng):
+                raise FileExistsError(errno.EEXIST, "its name is taken")
+            temporary.replace(path)
+            sync_folder(path.parent)
+            before.write(rng(os.fstat(before.fileno()).st_size))
+            before.flush()
+            os.fsync(before.fileno())
+    except OSError as error:
+        raise BrokerError(STORE_UNUSABLE, f"cannot change {path.name}: {error.strerror}") from error
 
 
 def destroy(path: Path, *, rng: Callable[[int], bytes] = os.urandom) -> None:

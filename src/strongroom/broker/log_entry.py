@@ -67,6 +67,9 @@ class Event(StrEnum):
     MODEL_GRANTED = "model-granted"
     MODEL_UNGRANTED = "model-ungranted"
     TENANT_SET = "tenant-set"
+    ROOT_ROTATED = "root-rotated"
+    BACKUP_MADE = "backup-made"
+    STORE_RESTORED = "store-restored"
     APPROVED = "approved"
     APPROVAL_WITHDRAWN = "approval-withdrawn"
 

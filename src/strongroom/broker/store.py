@@ -1,16 +1,17 @@
 """The key store: one database, one root key, one folder of the epochs' wrapping keys.
 
     folder/            0700
-      root.key         0600  32 random bytes; wraps every other secret. Keep it apart from copies of store.db
-      store.db         0600  SQLite, write-ahead log, secure deletion; tells no key without root.key
+      root.key         0600  32 random bytes; keep it apart from copies of store.db, or the root key elsewhere
+      store.db         0600  SQLite, write-ahead log, secure deletion; tells no key without the root key
       epochs/*.key     0600  wrapping keys of the service keys, one per epoch, destroyed with it; no backup
       store.id         0600  which store the folder belongs to
       lock             0600  taken only while a store is opened
 
 With a database in PostgreSQL there is no store.db, and the folder is one that all brokers of the store share.
 
-Several processes may hold the same store: nothing is cached but the root key and the broker's own signing
-key, which never change, and every change is one transaction that excludes other writers.
+Several processes may hold the same store: nothing is cached but the broker's own signing key, which never
+changes, and the data keys, which each transaction brings up to date. Every change is one transaction that
+excludes other writers.
 """
 
 from __future__ import annotations
@@ -18,27 +19,32 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from strongroom.broker import keyfile, log, tenants
 from strongroom.broker.database import BUSY_SECONDS, Connection, Database
-from strongroom.broker.errors import KEY_FILE_EXPOSED, ROOT_KEY_WRONG, STORE_UNUSABLE
+from strongroom.broker.errors import KEY_FILE_EXPOSED, STORE_LOCATION, STORE_UNUSABLE
+from strongroom.broker.keyring import KeyRing
+from strongroom.broker.rootkey import FileRootKey, RootKey
 from strongroom.broker.sqlite_database import SqliteDatabase
-from strongroom.broker.wrap import KEY_BYTES, WrappingKey
+from strongroom.broker.wrap import KEY_BYTES
 from strongroom.crypto.sign import SigningKey
-from strongroom.errors import BrokerError
+from strongroom.errors import BrokerError, ConfigError
 
-_SCHEMA_VERSION: Final = 3
-_SIGNING_KEY: Final = "signing-key"
+SCHEMA_VERSION: Final = 3
+SIGNING_KEY: Final = "signing-key"
 _STORE_ID_BYTES: Final = 16
 
 # In SQLite's words; a database that has others translates them.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS store (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS roots (
+    version INTEGER NOT NULL, root TEXT NOT NULL, wrapped BLOB NOT NULL, PRIMARY KEY (version, root)
+) STRICT;
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, wrapped BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, administrators TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS services (
@@ -76,6 +82,8 @@ CREATE TABLE IF NOT EXISTS log_head (
     checkpoint BLOB NOT NULL, cosigned BLOB NOT NULL
 ) STRICT;
 """
+TABLES: Final = tuple(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _SCHEMA))
+"""Names of the tables, each after those that it refers to."""
 
 
 class Store:
@@ -85,7 +93,7 @@ class Store:
         folder: Where it lies.
         now: The clock, unix seconds.
         rng: The source of randomness.
-        root: The root key.
+        root: The data keys under which its secrets are wrapped.
         signing_key: The broker's signing key, the one that init-data and policies name.
     """
 
@@ -93,7 +101,7 @@ class Store:
         self,
         folder: Path,
         database: Database,
-        root: WrappingKey,
+        root: KeyRing,
         *,
         now: Callable[[], float],
         rng: Callable[[int], bytes],
@@ -103,7 +111,8 @@ class Store:
         self.rng = rng
         self.root = root
         self._database = database
-        self._check_folder_is_ours()
+        with database.write() as db:
+            root.begin(db, self._claim_folder(db))
         self.signing_key = self._signing_key()
 
     @classmethod
@@ -112,6 +121,7 @@ class Store:
         folder: Path,
         *,
         url: str = "",
+        roots: Sequence[RootKey] = (),
         now: Callable[[], float] = time.time,
         rng: Callable[[int], bytes] = os.urandom,
         busy_seconds: float = BUSY_SECONDS,
@@ -121,6 +131,8 @@ class Store:
         Args:
             folder: Where its files lie.
             url: `postgresql://...`, the database; without it, `store.db` in the folder.
+            roots: Root keys, of which the first guards the store from now on, and any may open it; without
+                them, `root.key` in the folder.
             now: The clock, unix seconds.
             rng: The source of randomness.
             busy_seconds: How long a writer waits for another one.
@@ -135,10 +147,10 @@ class Store:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_folder(folder)
             with _exclusive(folder / "lock"):
-                root = _root_key(folder, rng)
+                root = KeyRing(roots or [_root_file(folder, rng)], rng=rng)
                 database = _database(folder, url, busy_seconds)
                 try:
-                    database.prepare(_SCHEMA, _SCHEMA_VERSION)
+                    database.prepare(_SCHEMA, SCHEMA_VERSION)
                     return cls(folder, database, root, now=now, rng=rng)
                 except BaseException:
                     database.close()
@@ -156,21 +168,28 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self) -> AbstractContextManager[Connection]:
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
         """A transaction that may write: committed and on disk when the block ends, undone when it raises.
 
         Raises:
-            BrokerError: `store-busy`, `store-unreachable` or `store-unusable`.
+            BrokerError: `store-busy`, `store-unreachable` or `store-unusable`; after a rotation of the root,
+                `root-key-wrong` or a code of the root key.
         """
-        return self._database.write()
+        with self._database.write() as db:
+            self.root.refresh(db, writable=True)
+            yield db
 
-    def read(self) -> AbstractContextManager[Connection]:
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
         """A transaction that reads one consistent state.
 
         Raises:
             BrokerError: As `write`.
         """
-        return self._database.read()
+        with self._database.read() as db:
+            self.root.refresh(db, writable=False)
+            yield db
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """A secret of the broker's own, made at its first use and wrapped under the root key.
@@ -181,25 +200,24 @@ class Store:
         with self.write() as db:
             row = db.execute("SELECT wrapped FROM secrets WHERE name = ?", (name,)).fetchone()
             if row is not None:
-                return self.root.unwrap(row[0], f"secret/{name}")
+                return self.root.unwrap(row[0], secret_context(name))
             value = make()
-            db.execute("INSERT INTO secrets VALUES (?, ?)", (name, self.root.wrap(value, f"secret/{name}")))
+            db.execute(
+                "INSERT INTO secrets VALUES (?, ?)", (name, self.root.wrap(value, secret_context(name)))
+            )
             return value
 
     def _signing_key(self) -> SigningKey:
         with self.write() as db:
-            row = db.execute("SELECT wrapped FROM secrets WHERE name = ?", (_SIGNING_KEY,)).fetchone()
+            row = db.execute("SELECT wrapped FROM secrets WHERE name = ?", (SIGNING_KEY,)).fetchone()
             if row is None:
                 key = SigningKey.generate(self.rng)
-                wrapped = self.root.wrap(key.raw(), f"secret/{_SIGNING_KEY}")
-                db.execute("INSERT INTO secrets VALUES (?, ?)", (_SIGNING_KEY, wrapped))
+                wrapped = self.root.wrap(key.raw(), secret_context(SIGNING_KEY))
+                db.execute("INSERT INTO secrets VALUES (?, ?)", (SIGNING_KEY, wrapped))
                 log.start(db, key)
                 tenants.start(db)
                 return key
-        try:
-            return SigningKey.from_raw(self.root.unwrap(row[0], f"secret/{_SIGNING_KEY}"))
-        except BrokerError as error:
-            raise BrokerError(ROOT_KEY_WRONG, str(self.folder)) from error
+            return SigningKey.from_raw(self.root.unwrap(row[0], secret_context(SIGNING_KEY)))
 
     def epoch_key_path(self, key_file: str) -> Path:
         """Where the wrapping key of an epoch lies."""
@@ -227,27 +245,37 @@ class Store:
         """
         return self._database.scrub()
 
-    def _check_folder_is_ours(self) -> None:
-        """Key files without an epoch are destroyed: those of another store must not be taken for such."""
+    def _claim_folder(self, db: Connection) -> str:
+        """The store's identifier, after a check that the folder is of the same store.
+
+        Key files without an epoch are destroyed: those of another store must not be taken for such.
+        """
         path = self.folder / "store.id"
-        with self.write() as db:
-            row = db.execute("SELECT id FROM store").fetchone()
-            if not path.exists():
-                keyfile.create(path, self.rng(_STORE_ID_BYTES).hex().encode(), rng=self.rng)
-            found = keyfile.read(path, limit=2 * _STORE_ID_BYTES).decode("ascii", "replace")
-            if row is None and not self.epoch_key_files():
-                db.execute("INSERT INTO store VALUES (1, ?)", (found,))
-            elif row != (found,):
-                expected = "none, since the database is new" if row is None else row[0]
-                what = f"{self.folder} has the epochs of another store"
-                raise BrokerError(STORE_UNUSABLE, what, found=found, expected=expected)
+        row = db.execute("SELECT id FROM store").fetchone()
+        if not path.exists():
+            keyfile.create(path, self.rng(_STORE_ID_BYTES).hex().encode(), rng=self.rng)
+        found = keyfile.read(path, limit=2 * _STORE_ID_BYTES).decode("ascii", "replace")
+        if row is None and not self.epoch_key_files():
+            db.execute("INSERT INTO store VALUES (1, ?)", (found,))
+        elif row != (found,):
+            expected = "none, since the database is new" if row is None else row[0]
+            what = f"{self.folder} has the epochs of another store"
+            raise BrokerError(STORE_UNUSABLE, what, found=found, expected=expected)
+        return found
+
+
+def secret_context(name: str) -> str:
+    """What a wrapped secret of the broker's own is bound to."""
+    return f"secret/{name}"
 
 
 def _database(folder: Path, url: str, busy_seconds: float) -> Database:
     if url:
         # Imported where it is used: psycopg is an extra.
-        from strongroom.broker.postgres_database import PostgresDatabase
-
+        try:
+            from strongroom.broker.postgres_database import PostgresDatabase
+        except ImportError:
+            raise ConfigError(STORE_LOCATION, "PostgreSQL", expected="strongroom[postgres]") from None
         return PostgresDatabase(url, busy_seconds=busy_seconds)
     database = SqliteDatabase.open(folder / "store.db", busy_seconds=busy_seconds)
     try:
@@ -258,16 +286,13 @@ def _database(folder: Path, url: str, busy_seconds: float) -> Database:
     return database
 
 
-def _root_key(folder: Path, rng: Callable[[int], bytes]) -> WrappingKey:
+def _root_file(folder: Path, rng: Callable[[int], bytes]) -> RootKey:
     path = folder / "root.key"
     if not path.exists():
-        if (folder / "store.db").exists():
-            raise BrokerError(STORE_UNUSABLE, f"{folder}: there is a store.db but no root.key")
+        if (folder / "store.db").exists() or (folder / "store.id").exists():
+            raise BrokerError(STORE_UNUSABLE, f"{folder}: there is a store but no root.key")
         keyfile.create(path, rng(KEY_BYTES), rng=rng)
-    raw = keyfile.read(path, limit=KEY_BYTES)
-    if len(raw) != KEY_BYTES:
-        raise BrokerError(STORE_UNUSABLE, "root.key is cut short", found=len(raw), expected=KEY_BYTES)
-    return WrappingKey(raw, rng=rng)
+    return FileRootKey.open(path, rng=rng)
 
 
 def _check_private(path: Path) -> None:

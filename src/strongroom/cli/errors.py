@@ -31,6 +31,13 @@ POLICY_UNMET = define(
     exit_code=EXIT_REFUSED,
     remedy="Ask `strongroom policy explain` about the evidence that is named.",
 )
+FILE_EXISTS = define(
+    "file-exists",
+    "A file is there already",
+    status=409,
+    exit_code=EXIT_USAGE,
+    remedy="Give another name; what is there is never overwritten.",
+)
 OPTION_INVALID = define(
     "option-invalid",
     "An option has a value that is not known",

@@ -1,0 +1,60 @@
+"""A software TPM for tests, and its own tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("swtpm", "tpm2_createprimary", "tpm2_unseal")
+MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+
+
+class SoftTpm:
+    """A TPM that runs until `stop`. Its state is empty at first: another TPM than any before."""
+
+    def __init__(self, folder: Path) -> None:
+        port = _free_port()
+        self.tcti = f"swtpm:host=127.0.0.1,port={port}"
+        self._process = subprocess.Popen(
+            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}",
+             "--flags", "not-need-init,startup-clear",
+             "--server", f"type=tcp,port={port},bindaddr=127.0.0.1,disconnect",
+             "--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"],
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port + 1), 0.1).close()
+            except OSError:
+                assert time.monotonic() < deadline, "swtpm does not start"
+                assert self._process.poll() is None
+                time.sleep(0.02)  # it is on its way
+            else:
+                return
+
+    def run(self, *command: str) -> None:
+        """Run one of tpm2-tools."""
+        environment = {**os.environ, "TPM2TOOLS_TCTI": self.tcti, "TSS2_LOG": "all+none"}
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+
+    def stop(self) -> None:
+        """Switch it off."""
+        self._process.terminate()
+        self._process.wait(10)
+
+
+def _free_port() -> int:
+    """A port whose successor, for the control channel, is free too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
