@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,55 +101,93 @@ class Client:
             self.keys.append((client.recipient, "default/model/lite0"))
 
 
-@pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
-def test_a_broker_killed_in_mid_release_stops_nobody(rig: Any, tmp_path: Path, moment: str) -> None:
-    brokers = []
-    try:
-        for _ in range(2):
-            port = free_port()
-            config = tmp_path / f"{port}.toml"
-            config.write_text(CONFIG.format(port=port, url=rig.place.url, folder=rig.folder))
-            if brokers:
-                brokers.append(PartProcess.start("broker", config, "127.0.0.1", port))
-            else:
-                arguments = [str(config), moment, str(RELEASES_BEFORE_DEATH)]
-                with config.with_suffix(".log").open("wb") as log:
-                    process = subprocess.Popen(
-                        [sys.executable, "-P", "-c", DYING, *arguments], stdout=log, stderr=log
-                    )
-                brokers.append(PartProcess("127.0.0.1", port, config.with_suffix(".log"), process))
-        for broker in brokers:
-            broker.until_listening()
-        urls = [f"http://127.0.0.1:{broker.port}" for broker in brokers]
-        clients = [Client(rig, urls[:] if number % 2 else urls[::-1]) for number in range(CLIENTS)]
-        failures: list[BaseException] = []
+@pytest.fixture
+def start(rig: Any, tmp_path: Path) -> Iterator[Callable[..., PartProcess]]:
+    """`start()`: a broker on the store; `start("before the commit")`: one that dies."""
+    running: list[PartProcess] = []
 
-        def run(client: Client) -> None:
-            try:
-                client.run()
-            except BaseException as error:
-                failures.append(error)
+    def run(moment: str = "") -> PartProcess:
+        port = free_port()
+        config = tmp_path / f"{port}.toml"
+        config.write_text(CONFIG.format(port=port, url=rig.place.url, folder=rig.folder))
+        if not moment:
+            running.append(PartProcess.start("broker", config, "127.0.0.1", port))
+        else:
+            arguments = [str(config), moment, str(RELEASES_BEFORE_DEATH)]
+            log = config.with_suffix(".log")
+            with log.open("wb") as output:
+                command = [sys.executable, "-P", "-c", DYING, *arguments]
+                process = subprocess.Popen(command, stdout=output, stderr=output)
+            running.append(PartProcess("127.0.0.1", port, log, process))
+        return running[-1]
 
-        threads = [threading.Thread(target=run, args=(client,)) for client in clients]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
-        assert brokers[0].wait() == -signal.SIGKILL
-        assert brokers[1].process.poll() is None
-        # Exactly those who spoke with the dead one had to go to the other, and each once.
-        assert 1 <= sum(client.retries for client in clients) <= CLIENTS // 2
-    finally:
-        for broker in brokers:
-            broker.kill()
+    yield run
+    for broker in running:
+        broker.kill()
+
+
+def serve(clients: list[Client], meanwhile: Callable[[], None]) -> None:
+    """Let all clients run at once, and do something meanwhile."""
+    failures: list[BaseException] = []
+
+    def run(client: Client) -> None:
+        try:
+            client.run()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    meanwhile()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def check_log(rig: Any, clients: list[Client]) -> None:
+    """The log holds together, and no key left without an entry of its own."""
     verify_log(rig.store)
-    released = [
-        (entry["recipient"], entry["resource"])
-        for entry in admin.log_entries(rig.store)
-        if entry["event"] == "released"
-    ]
+    entries = [entry for entry in admin.log_entries(rig.store) if entry["event"] == "released"]
+    released = [(entry["recipient"], entry["resource"]) for entry in entries]
     got = [key for client in clients for key in client.keys]
     assert len(got) >= CLIENTS * ROUNDS * 2
     assert set(got) <= set(released), "a key left without an entry"
     assert len(set(released)) == len(released)
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
+def test_a_broker_killed_in_mid_release_stops_nobody(rig: Any, start: Any, moment: str) -> None:
+    brokers = [start(moment), start()]
+    for broker in brokers:
+        broker.until_listening()
+    urls = [f"http://127.0.0.1:{broker.port}" for broker in brokers]
+    clients = [Client(rig, urls[:] if number % 2 else urls[::-1]) for number in range(CLIENTS)]
+    serve(clients, meanwhile=lambda: None)
+    assert brokers[0].wait() == -signal.SIGKILL
+    assert brokers[1].process.poll() is None
+    # Only those who spoke with the dead one had to go to the other, and each once.
+    assert 1 <= sum(client.retries for client in clients) <= CLIENTS // 2
+    check_log(rig, clients)
+
+
+def test_the_root_is_rotated_while_both_serve(rig: Any, start: Any, tmp_path: Path) -> None:
+    brokers = [start(), start()]
+    for broker in brokers:
+        broker.until_listening()
+    urls = [f"http://127.0.0.1:{broker.port}" for broker in brokers]
+    clients = [Client(rig, urls[:] if number % 2 else urls[::-1]) for number in range(CLIENTS)]
+
+    def rotate() -> None:
+        for _ in range(3):
+            config = tmp_path / f"{brokers[0].port}.toml"
+            command = ["-P", "-m", "strongroom", "keys", "rotate-root", "--config", str(config), "--json"]
+            subprocess.run([sys.executable, *command], check=True, capture_output=True, timeout=100)
+
+    serve(clients, meanwhile=rotate)
+    assert [client.retries for client in clients] == [0] * CLIENTS
+    check_log(rig, clients)
+    assert rig.store.root.data_keys().keys() == {4}
+    last = Client(rig, urls[:])
+    last.run()
+    assert (len(last.keys), last.retries) == (2 * ROUNDS, 0)

@@ -20,6 +20,7 @@ from strongroom.broker.rootkey import FileRootKey, RootKey
 from strongroom.broker.rootkey_kms import KmsRootKey
 from strongroom.broker.rootkey_pkcs11 import Pkcs11RootKey
 from strongroom.broker.rootkey_tpm import TpmRootKey
+from strongroom.broker.store import Store
 from strongroom.config import RootConfig
 from strongroom.errors import StrongroomError
 
@@ -173,6 +174,29 @@ def test_a_tpm_unseals_only_while_the_pcrs_are_the_same(tmp_path: Path, refused)
         assert root.unwrap(again, "c") == SECRET
         with refused("root-key-unavailable"):
             root.unwrap(wrapped, "c")
+    finally:
+        tpm.stop()
+
+
+@needs_tpm
+@pytest.mark.system
+def test_a_store_outlives_an_update_that_changes_the_pcrs(tmp_path: Path, refused) -> None:
+    """Another root key is let in before it; after it, the store is sealed anew under the new values."""
+    spare = FileRootKey(bytes(32))
+    folder = tmp_path / "tpm"
+    folder.mkdir()
+    tpm = SoftTpm(folder)
+    try:
+        root = TpmRootKey(PCRS, tcti=tpm.tcti)
+        with Store.open(tmp_path / "s", roots=[root]) as store:
+            key = store.signing_key.raw()
+        Store.open(tmp_path / "s", roots=[spare, root]).close()
+        tpm.run("tpm2_pcrextend", f"7:sha256={'22' * 32}")
+        with refused("root-key-unavailable"):
+            Store.open(tmp_path / "s", roots=[root])
+        Store.open(tmp_path / "s", roots=[root, spare]).close()
+        with Store.open(tmp_path / "s", roots=[root]) as store:
+            assert store.signing_key.raw() == key
     finally:
         tpm.stop()
 

@@ -46,6 +46,7 @@ class KeyRing:
         self._raw: dict[int, bytes] = {}
         self._keys: dict[int, WrappingKey] = {}
         self._without_copy: set[int] = set()
+        self._stale: set[int] = set()
 
     @classmethod
     def of(cls, data_keys: Mapping[int, bytes]) -> Self:
@@ -128,13 +129,18 @@ class KeyRing:
             each for each in self._without_copy & versions if (each, self.root_name) not in found
         }
         if writable:
-            for version in sorted(self._without_copy):
+            for version in sorted(self._without_copy | self._stale & versions):
                 self.put(db, version, self._raw[version])
+            self._stale.clear()
 
     def put(self, db: Connection, version: int, raw: bytes) -> None:
         """Add a data key, wrapped under our root key."""
         wrapped = self._roots[0].wrap(raw, self._context(version))
-        db.execute("INSERT INTO roots VALUES (?, ?, ?)", (version, self.root_name, wrapped))
+        db.execute(
+            "INSERT INTO roots VALUES (?, ?, ?)"
+            " ON CONFLICT (version, root) DO UPDATE SET wrapped = excluded.wrapped",
+            (version, self.root_name, wrapped),
+        )
 
     def hand_over(self, db: Connection, version: int, raw: bytes) -> None:
         """Leave a new data key for brokers with other root keys, wrapped under the one before it."""
@@ -147,23 +153,25 @@ class KeyRing:
         copies: dict[str, bytes] = dict(rows)
         context = self._context(version)
         opened_by, raw = self._open(copies, context)
-        if raw is None:
-            ours, theirs = ", ".join(root.name for root in self._roots), ", ".join(sorted(copies))
-            raise BrokerError(ROOT_KEY_WRONG, f"version {version}", found=ours, expected=theirs)
         self._raw[version], self._keys[version] = raw, WrappingKey(raw, rng=self._rng)
         if opened_by != self.root_name:
-            self._without_copy.add(version)
+            (self._stale if self.root_name in copies else self._without_copy).add(version)
 
-    def _open(self, copies: dict[str, bytes], context: str) -> tuple[str, bytes | None]:
-        """Open one of the copies of a data key; the name of what opened it, and the data key."""
+    def _open(self, copies: dict[str, bytes], context: str) -> tuple[str, bytes]:
+        """Open one of the copies of a data key: the name of what opened it, and the data key."""
+        failure: BrokerError | None = None
         for root in self._roots:
             if root.name in copies:
-                return root.name, root.unwrap(copies[root.name], context)
+                try:
+                    return root.name, root.unwrap(copies[root.name], context)
+                except BrokerError as error:  # a TPM after an update: an old root key may still open it
+                    failure = failure or error
         for name, wrapped in copies.items():
             before = name.removeprefix(HANDOVER)
             if before != name and int(before) in self._keys:
                 return name, self._keys[int(before)].unwrap(wrapped, context)
-        return "", None
+        ours, theirs = ", ".join(root.name for root in self._roots), ", ".join(sorted(copies))
+        raise failure or BrokerError(ROOT_KEY_WRONG, context, found=ours, expected=theirs)
 
     def _context(self, version: int) -> str:
         return f"root/{self._store_id}/{version}"

@@ -50,8 +50,24 @@ def start(db: Connection, signing_key: SigningKey) -> None:
     )
 
 
-def append(store: Store, db: Connection, *, time: int, event: Event, facts: Mapping[str, Fact]) -> int:
+def append(
+    store: Store,
+    db: Connection,
+    *,
+    time: int,
+    event: Event,
+    facts: Mapping[str, Fact],
+    signing_key: SigningKey | None = None,
+) -> int:
     """Append an entry inside the caller's write transaction. The caller sees to it that no fact is a secret.
+
+    Args:
+        store: The store.
+        db: The transaction.
+        time: Unix time.
+        event: What happened.
+        facts: What is to be known of it.
+        signing_key: The log's, where it is not the store's: while a store is being restored.
 
     Returns:
         The entry's number, from 0.
@@ -60,11 +76,12 @@ def append(store: Store, db: Connection, *, time: int, event: Event, facts: Mapp
         BrokerError: `log-broken`, there is no head to go on from, or it does not fit the entries.
         ValueError: The entry would be larger than 65,535 bytes or a fact has a reserved name.
     """
+    key = signing_key or store.signing_key
     # The first statement: from here on other writers of a shared database wait for this transaction.
     row = db.execute(
         "UPDATE log_head SET size = size + 1 WHERE one = 1 RETURNING size, frontier, checkpoint"
     ).fetchone()
-    frontier = _checked_frontier(store.signing_key, row)
+    frontier = _checked_frontier(key, row)
     index = frontier.size
     entry, opening = log_entry.make(
         event=event,
@@ -72,7 +89,7 @@ def append(store: Store, db: Connection, *, time: int, event: Event, facts: Mapp
         facts=facts,
         salt=store.rng(SALT_BYTES),
         index=index,
-        secret=store.signing_key.raw(),
+        secret=key.raw(),
     )
     kept = b"" if opening is None else jcs.canonical(opening.members())
     done = db.execute(
@@ -86,7 +103,7 @@ def append(store: Store, db: Connection, *, time: int, event: Event, facts: Mapp
         db.execute("INSERT INTO log_nodes (level, number, hash) VALUES (?, ?, ?)", (*node.place, node.hash))
     db.execute(
         "UPDATE log_head SET frontier = ?, checkpoint = ? WHERE one = 1",
-        (b"".join(frontier.hashes), _signed(store.signing_key, frontier)),
+        (b"".join(frontier.hashes), _signed(key, frontier)),
     )
     return index
 

@@ -55,7 +55,9 @@ def run_import(
         say(f"Wrote {output}: {name} version {version}, {len(data) / 1e6:.1f} MB, manifest {manifest.digest}")
 
 
-def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool) -> None:
+def run_seal(
+    bundle: Path, output: Path, *, home: Path | None, config: Path | None, json_output: bool
+) -> None:
     """Seal a bundle and put its key into the broker's store."""
     from strongroom.crypto import agefile
     from strongroom.models.bundle import read_bundle
@@ -69,7 +71,7 @@ def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool
     fresh = output.with_name(f"{output.name}.new")
     fresh.write_bytes(sealed)
     try:
-        record = _register(home, manifest, hashlib.sha256(sealed).hexdigest(), identity)
+        record = _register(home, config, manifest, hashlib.sha256(sealed).hexdigest(), identity)
         fresh.replace(output)
     finally:
         fresh.unlink(missing_ok=True)
@@ -89,10 +91,12 @@ def run_seal(bundle: Path, output: Path, *, home: Path | None, json_output: bool
         )
 
 
-def _register(home: Path | None, manifest: Manifest, sealed_sha256: str, identity: str) -> ModelRecord:
+def _register(
+    home: Path | None, config: Path | None, manifest: Manifest, sealed_sha256: str, identity: str
+) -> ModelRecord:
     from strongroom.broker import admin
 
-    with open_store(home) as store:
+    with open_store(home, config) as store:
         return admin.register_model(
             store,
             resource=f"{REPOSITORY}/model/{manifest.name}",

@@ -21,5 +21,9 @@ HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="State folder; default: STRONGROOM_HOME, else ~/.local/share/strongroom."),
 ]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration of the broker whose key store it is (TOML), not --home."),
+]
 
 DEFAULT_URL = "http://127.0.0.1:8470"

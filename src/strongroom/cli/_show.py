@@ -35,11 +35,22 @@ def suite_by_name(name: str) -> Suite | None:
     return suites[name]
 
 
-def open_store(home: Path | None) -> Store:
-    """The broker's store in a state folder."""
+def open_store(home: Path | None, config: Path | None) -> Store:
+    """The broker's store: the one that a configuration names, else the one in a state folder.
+
+    Raises:
+        ConfigError: `option-invalid`, both are given; or a code of the configuration.
+        BrokerError: A code of the store.
+    """
+    from strongroom.broker import configured
     from strongroom.broker.store import Store
     from strongroom.config import home as default_home
+    from strongroom.config import load_config
 
+    if config is not None:
+        if home is not None:
+            raise ConfigError(OPTION_INVALID, "--home", expected="--config or --home, not both")
+        return configured.open_store(load_config(config).broker)
     return Store.open((home or default_home()) / "broker")
 
 

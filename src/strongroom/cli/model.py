@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli._options import HomeOption, JsonOption
+from strongroom.cli._options import HomeOption, JsonOption, StoreOption
 
 app = typer.Typer(help="Import and seal models.", no_args_is_help=True)
 
@@ -60,9 +60,10 @@ def seal(
     bundle: Annotated[Path, typer.Argument(help="Bundle of `strongroom model import`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Sealed file to write.")],
     home: HomeOption = None,
+    config: StoreOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Seal a bundle with a fresh key. The key goes into the key broker's store, and nowhere else."""
     from strongroom.cli._model import run_seal
 
-    run_seal(bundle, output, home=home, json_output=json_output)
+    run_seal(bundle, output, home=home, config=config, json_output=json_output)
