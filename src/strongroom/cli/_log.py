@@ -64,10 +64,12 @@ def witnesses(keys: Sequence[str] | None, threshold: int | None) -> Witnesses:
 
 
 @contextmanager
-def opened(source: str | None, key: str | None, home: Path | None) -> Iterator[tuple[LogSource, NoteKey]]:
+def opened(
+    source: str | None, key: str | None, home: Path | None, config: Path | None
+) -> Iterator[tuple[LogSource, NoteKey]]:
     """The log of the arguments and its key."""
     if source is None:
-        with open_store(home) as store:
+        with open_store(home, config) as store:
             log.verify_log(store)
             own = log_entry.log_key(store.signing_key.verifying_key)
             yield StoreSource(store), own if key is None else log_key(key)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli._options import HomeOption, JsonOption
+from strongroom.cli._options import HomeOption, JsonOption, StoreOption
 from strongroom.cli._output import emit, say
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ def verify(
         typer.Option("--receipt", help="Verify receipts instead, offline: a file with one on each line."),
     ] = None,
     home: HomeOption = None,
+    config: StoreOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Check a whole log: signatures, every entry, every tile, growth. Exit 3 if it does not hold."""
@@ -58,7 +59,7 @@ def verify(
     if receipt:
         _log.verify_receipts(receipt, _log.log_key(key), witnesses, json_output=json_output)
         return
-    with _log.opened(source, key, home) as (log, found):
+    with _log.opened(source, key, home, config) as (log, found):
         _log.verify_log(log, found, witnesses, since=since, keep=keep, json_output=json_output)
 
 
@@ -95,13 +96,14 @@ def follow(
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder; any web server can serve it.")],
     home: HomeOption = None,
+    config: StoreOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Write the log as static files (C2SP tlog-tiles); a later call adds what is new."""
     from strongroom.broker import log_tiles
     from strongroom.cli._show import open_store
 
-    with open_store(home) as store:
+    with open_store(home, config) as store:
         size = log_tiles.export(store, folder)
     emit({"folder": str(folder), "size": size}) if json_output else say(f"{size} entries are in {folder}.")
 
@@ -113,12 +115,13 @@ def receipt(
     resource: ResourceOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file.")] = None,
     home: HomeOption = None,
+    config: StoreOption = None,
 ) -> None:
     """Take receipts from the broker's store, one on a line: for the owner of a service or resource only."""
     from strongroom.cli import _log
     from strongroom.cli._show import open_store
 
-    with open_store(home) as store:
+    with open_store(home, config) as store:
         _log.take_receipts(store, index=index, service=service, resource=resource, out=out)
 
 
@@ -127,13 +130,14 @@ def show_key(
     service: ServiceOption = None,
     resource: ResourceOption = None,
     home: HomeOption = None,
+    config: StoreOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show the log's public key; with --service or --resource, the audit key for its owner (secret)."""
     from strongroom.cli import _log
     from strongroom.cli._show import open_store
 
-    with open_store(home) as store:
+    with open_store(home, config) as store:
         _log.show_key(store, service=service, resource=resource, json_output=json_output)
 
 
