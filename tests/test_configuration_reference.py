@@ -20,6 +20,8 @@ TABLES = {
     "`[broker]`": config.BrokerConfig,
     "`[[broker.witnesses]]`": config.WitnessConfig,
     "`[broker.root]`": config.RootConfig,
+    "`[broker.admin]`": config.AdminConfig,
+    "`[[broker.admin.oidc]]`": config.OidcConfig,
     "`[worker]`": config.WorkerConfig,
     "`[[worker.models]]`": config.ModelConfig,
     "`[frontend]`": config.FrontendConfig,

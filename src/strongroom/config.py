@@ -73,6 +73,38 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsFiles | None = None
 
 
+class OidcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An OIDC issuer whose bearer tokens administrators may present.
+
+    Attributes:
+        issuer: Its URL, as tokens name it.
+        audience: What tokens for this broker name as their audience.
+        keys: File with its public keys (a JSON Web Key Set); empty to fetch them from the issuer.
+    """
+
+    issuer: str
+    audience: str
+    keys: str = ""
+
+
+class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker's administration over the network, with TLS.
+
+    Attributes:
+        listen: `host:port`.
+        certificate: PEM file with the broker's certificate and its chain.
+        key: PEM file with its key.
+        client_ca: PEM file with the authority of administrators' certificates; empty for none.
+        oidc: Issuers of administrators' tokens.
+    """
+
+    listen: str
+    certificate: str
+    key: str
+    client_ca: str = ""
+    oidc: tuple[OidcConfig, ...] = ()
+
+
 class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A witness of the broker's log: where it takes checkpoints, and its key."""
 
@@ -121,6 +153,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for none.
         root: The root key that guards the store; without it, `root.key` in the folder.
         old_root: One that opened it before, while the brokers change over.
+        admin: Administration over the network; without it, only on the broker's own machine.
         profile: `production` releases nothing on simulated evidence, whatever a policy says; `trial` may.
         witness_threshold: How many witnesses must have cosigned the log before a key leaves; 0: all.
         witness_timeout: Seconds for each step of asking one.
@@ -136,6 +169,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: Literal["production", "trial"] = "production"
     root: RootConfig | None = None
     old_root: RootConfig | None = None
+    admin: AdminConfig | None = None
     witness_threshold: int = 0
     witness_timeout: float = 3.0
     witnesses: tuple[WitnessConfig, ...] = ()

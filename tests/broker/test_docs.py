@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.broker import errors, jwe, log_entry, log_errors, messages, onetime, release, teekey
+from strongroom.broker import (
+    admin_errors,
+    admin_requests,
+    errors,
+    jwe,
+    log_entry,
+    log_errors,
+    messages,
+    onetime,
+    release,
+    teekey,
+)
 from strongroom.broker.log_entry import Event
 from strongroom.broker.receipt import check_checkpoint
 from strongroom.broker.release_forms import MAX_EPOCHS
@@ -31,6 +42,11 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def log_page() -> str:
     return (Path(__file__).resolve().parents[2] / "docs" / "reference" / "log.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def admin_page() -> str:
+    return (Path(__file__).resolve().parents[2] / "docs" / "reference" / "administration.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +102,8 @@ def test_the_log(log_page: str) -> None:
     assert (head.size, head.root) == (1, leaf_hash(entry))
 
 
-def test_every_code_and_event_is_listed(text: str, log_page: str) -> None:
-    for page, module in ((text, errors), (log_page, log_errors)):
+def test_every_code_and_event_is_listed(text: str, log_page: str, admin_page: str) -> None:
+    for page, module in ((text, errors), (log_page, log_errors), (admin_page, admin_errors)):
         for kind in vars(module).values():
             if isinstance(kind, ErrorCode):
                 assert f"`{kind.code}`" in page, kind.code
@@ -117,3 +133,10 @@ def test_the_bounds(text: str) -> None:
     assert f"at most {DEFAULT_LIMIT:,}" in text
     assert f"lives for {DEFAULT_SECONDS // 60} minutes" in text
     assert f"At most {MAX_EPOCHS} epochs" in text
+
+
+def test_every_request_and_member_is_listed(admin_page: str) -> None:
+    for request in admin_requests._ACTIONS:
+        assert f"| `{request.__struct_config__.tag}` |" in admin_page
+        for name in request.__struct_fields__:
+            assert f"`{name}`" in admin_page, name

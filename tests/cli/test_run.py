@@ -47,6 +47,17 @@ COMMANDS = sorted(commands(_run.app))
 
 def test_all_commands_of_the_interface_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} == {
+        "admin approve",
+        "admin grant",
+        "admin list",
+        "admin revoke-model",
+        "admin revoke-service",
+        "admin rotate",
+        "admin seal",
+        "admin service",
+        "admin statement",
+        "admin tenant",
+        "admin withdraw",
         "broker",
         "evidence conformance",
         "evidence pack",

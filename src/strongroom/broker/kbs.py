@@ -229,6 +229,14 @@ class KeyBroker:
         """
         return log_tiles.read(self._store, path)
 
+    def count_refusal(self, code: str) -> None:
+        """Count a refusal of someone who has proved nothing; it is logged in bulk.
+
+        Raises:
+            BrokerError: A code of the store.
+        """
+        self._refusals.add(code)
+
     def check(self) -> None:
         """Touch the store.
 

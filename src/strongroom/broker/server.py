@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from strongroom.broker.errors import BODY_TOO_LARGE, RESOURCE_PATH
+from strongroom.broker.errors import RESOURCE_PATH
+from strongroom.broker.http_body import read_body
 from strongroom.broker.http_errors import Step, kbs_error
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.messages import (
@@ -111,7 +112,7 @@ class _Endpoints:
     async def auth(self, request: Request) -> Response:
         """POST /kbs/v0/auth."""
         try:
-            body = await _body(request, MAX_AUTH)
+            body = await read_body(request, MAX_AUTH)
             challenge = await run_in_threadpool(self._broker.auth, body)
         except StrongroomError as error:
             return _kbs(error, Step.ATTEST)
@@ -123,7 +124,7 @@ class _Endpoints:
     async def attest(self, request: Request) -> Response:
         """POST /kbs/v0/attest."""
         try:
-            body = await _body(request, MAX_ATTEST)
+            body = await read_body(request, MAX_ATTEST)
             token = await run_in_threadpool(self._broker.attest, request.cookies.get(COOKIE), body)
         except StrongroomError as error:
             return _kbs(error, Step.ATTEST)
@@ -162,19 +163,6 @@ class _Endpoints:
         """GET /healthz."""
         await run_in_threadpool(self._broker.check)
         return JSONResponse({"status": "ok"})
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be longer than `limit`."""
-    declared = request.headers.get("Content-Length", "0")
-    if not declared.isascii() or not declared.isdigit() or int(declared[:20]) > limit:
-        raise BrokerError(BODY_TOO_LARGE, expected=f"at most {limit} bytes")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise BrokerError(BODY_TOO_LARGE, expected=f"at most {limit} bytes")
-    return bytes(body)
 
 
 async def _maintain(broker: KeyBroker, sleep: Callable[[float], Awaitable[Any]], seconds: float) -> None:

@@ -52,21 +52,35 @@ def run(config: Config) -> None:
             rims=_rims(config.broker.gpu_rims),
             witnessing=witnessing,
         )
-        uvicorn.run(
-            create_app(store, now=time.time, broker=broker),
-            host=host,
-            port=port,
-            # h11 bounds the head of a request, httptools does not; the broker is not on the hot path.
-            http="h11",
-            h11_max_incomplete_event_size=MAX_HEAD,
-            limit_concurrency=MAX_CONNECTIONS,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+        with _administration(store, config.broker, broker):
+            uvicorn.run(
+                create_app(store, now=time.time, broker=broker),
+                host=host,
+                port=port,
+                # h11 bounds the head of a request, httptools does not; the broker is not on the hot path.
+                http="h11",
+                h11_max_incomplete_event_size=MAX_HEAD,
+                limit_concurrency=MAX_CONNECTIONS,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+
+
+@contextmanager
+def _administration(store: Store, config: BrokerConfig, broker: KeyBroker) -> Iterator[None]:
+    """The administration over the network, if it is configured."""
+    if config.admin is None:
+        yield
+        return
+    # Where it is used: most brokers are administered on their own machine.
+    from strongroom.broker import admin_server
+
+    with admin_server.serving(store, config.admin, broker.count_refusal):
+        yield
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def follow(
     state = audit.State()
     if state_file.exists():
         state = audit.State.parse(_read(state_file, audit.MAX_STATE), key)
-    with opened(source, key.text, None) as (served, _):
+    with opened(source, key.text, None, None) as (served, _):
         while True:
             try:
                 step = audit.advance(served, state, key, expected)

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from strongroom.cli._output import emit, say, working
-from strongroom.cli._show import open_store
 from strongroom.cli.errors import FILE_UNREADABLE
 from strongroom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from strongroom.broker.registry import ModelRecord
-    from strongroom.models.manifest import Manifest
+    from strongroom.broker.admin_requests import ModelRequest
 
 MAX_BUNDLE = 8 << 30
 REPOSITORY = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a model's owner wants of the broker.
+
+    Attributes:
+        resource: The model's name there; by default `default/model/NAME`.
+        policy: Text of a policy of its own.
+        version_floor: Refuse lower versions from now on.
+        approvers: Who can approve a release.
+        approvals: How many have to.
+    """
+
+    resource: str | None = None
+    policy: str | None = None
+    version_floor: int = 0
+    approvers: tuple[str, ...] = ()
+    approvals: int = 0
 
 
 def run_import(
@@ -56,9 +75,23 @@ def run_import(
 
 
 def run_seal(
-    bundle: Path, output: Path, *, home: Path | None, config: Path | None, json_output: bool
+    bundle: Path,
+    output: Path,
+    register: Callable[[ModelRequest], Mapping[str, Any]],
+    wishes: Wishes,
+    *,
+    json_output: bool,
 ) -> None:
-    """Seal a bundle and put its key into the broker's store."""
+    """Seal a bundle and put its key into a broker's store.
+
+    Args:
+        bundle: The bundle.
+        output: Where the sealed file goes.
+        register: Gives the key to the broker.
+        wishes: What its owner wants of the broker.
+        json_output: Print JSON.
+    """
+    from strongroom.broker.admin_requests import ModelRequest
     from strongroom.crypto import agefile
     from strongroom.models.bundle import read_bundle
 
@@ -71,40 +104,36 @@ def run_seal(
     fresh = output.with_name(f"{output.name}.new")
     fresh.write_bytes(sealed)
     try:
-        record = _register(home, config, manifest, hashlib.sha256(sealed).hexdigest(), identity)
+        record = register(
+            ModelRequest(
+                resource=wishes.resource or f"{REPOSITORY}/model/{manifest.name}",
+                name=manifest.name,
+                version=manifest.version,
+                manifest=manifest.digest,
+                sealed=hashlib.sha256(sealed).hexdigest(),
+                identity=identity,
+                policy=wishes.policy,
+                version_floor=wishes.version_floor,
+                approvers=wishes.approvers,
+                approvals=wishes.approvals,
+            )
+        )
         fresh.replace(output)
     finally:
         fresh.unlink(missing_ok=True)
     facts = {
         "sealed": str(output),
-        "name": record.name,
-        "version": record.version,
-        "manifest": record.manifest,
-        "resource": record.uri,
+        "name": record["name"],
+        "version": record["version"],
+        "manifest": record["manifest"],
+        "resource": record["resource"],
     }
     if json_output:
         emit(facts)
     else:
         say(
-            f"Sealed {output}: {record.name} version {record.version}. "
-            f"Its key is {record.uri} in the broker's store, and nowhere else."
-        )
-
-
-def _register(
-    home: Path | None, config: Path | None, manifest: Manifest, sealed_sha256: str, identity: str
-) -> ModelRecord:
-    from strongroom.broker import admin
-
-    with open_store(home, config) as store:
-        return admin.register_model(
-            store,
-            resource=f"{REPOSITORY}/model/{manifest.name}",
-            name=manifest.name,
-            version=manifest.version,
-            manifest_digest=manifest.digest,
-            sealed_sha256=sealed_sha256,
-            identity=identity,
+            f"Sealed {output}: {record['name']} version {record['version']}. "
+            f"Its key is {record['resource']} in the broker's store, and nowhere else."
         )
 
 

@@ -64,6 +64,8 @@ def seal(
     json_output: JsonOption = False,
 ) -> None:
     """Seal a bundle with a fresh key. The key goes into the key broker's store, and nowhere else."""
-    from strongroom.cli._model import run_seal
+    from strongroom.cli._admin import Administration
+    from strongroom.cli._model import Wishes, run_seal
 
-    run_seal(bundle, output, home=home, config=config, json_output=json_output)
+    register = Administration(home=home, config=config).perform
+    run_seal(bundle, output, register, Wishes(), json_output=json_output)
