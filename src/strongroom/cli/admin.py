@@ -48,7 +48,7 @@ def connection(
     context.obj = Administration(home, config, broker, ca, certificate, key, token)
 
 
-@app.command("list", epilog="Example: strongroom admin --broker https://broker.example:8472 list")
+@app.command("list", epilog="Example: strongroom admin list --json")
 def list_all(context: typer.Context, json_output: JsonOption = False) -> None:
     """Show who you are for the broker, and what you administer."""
     from strongroom.broker.admin_requests import ListRequest
