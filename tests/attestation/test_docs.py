@@ -16,6 +16,7 @@ from strongroom.attestation.initdata import InitData
 from strongroom.attestation.keyset import Keyset, KeysetModel, SignedKeyset
 from strongroom.attestation.policy import Policy
 from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.reference_values import ReferenceValues, SignedReferenceValues
 from strongroom.attestation.serving import serve_report_data
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey
 from strongroom.crypto.ohttp import KeyConfig, encode_key_configs
@@ -64,7 +65,17 @@ def examples() -> dict[str, str]:
     init_data = InitData("lite", broker.verifying_key.text, digest, ("kbs:///default/model/lite0",)).to_toml()
     beacon = Beacon("lite", 1, 1_800_000_300, b"\x04" * 32)
     bound = serve_report_data(keyset.digest(), beacon.evidence_nonce, init_data, receipt_key)
+    values = ReferenceValues(
+        publisher="Example Models",
+        name="pictures",
+        version=3,
+        issued=1_800_000_000,
+        not_before=1_800_086_400,
+        expires=1_807_862_400,
+        measurements={EvidenceKind.SGX: {"77" * 32: "pictures 1.5"}},
+    )
     return {
+        "reference-values-payload": f"{values.payload().decode()}\n",
         "client-policy": client,
         "release-policy-digest": f"{digest}\n",
         "keyset-payload": f"{keyset.payload().decode()}\n",
@@ -103,10 +114,18 @@ def test_the_examples_are_good_documents() -> None:
     assert beacon == Beacon.parse(texts["beacon-payload"].strip().encode())
 
 
+def test_the_example_of_reference_values_is_signed() -> None:
+    payload = documented()["reference-values-payload"].strip().encode()
+    signed = SignedReferenceValues.parse((VECTORS / "reference-values.json").read_bytes())
+    publisher = SigningKey.from_raw(b"\x07" * 64).verifying_key
+    assert signed.verify(publisher) == ReferenceValues.parse(payload)
+
+
 def test_every_key_of_the_formats_is_described() -> None:
     """A member that is added to a format must be added to its page."""
     members: dict[str, Any] = {
-        "policy.md": [name for name in Policy.__slots__ if name != "text"],
+        "policy.md": [name for name in Policy.__slots__ if name not in {"text", "published"}],
+        "reference-values.md": json.loads(examples()["reference-values-payload"]),
         "keyset.md": json.loads(examples()["keyset-payload"]),
         "evidence.md": [
             "kind",

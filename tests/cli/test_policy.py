@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -146,6 +147,89 @@ def test_simulate_is_a_gate(fleet: Path, policy: Path, cli: Any) -> None:
     (fleet / "c.json").unlink()
     assert cli("policy", "simulate", policy, "--evidence", fleet, "--expect", "accept").code == 0
     assert cli("policy", "simulate", policy, "--evidence", fleet, "--expect", "refuse").code == 3
+
+
+def test_a_file_says_what_each_piece_of_evidence_meets_with(
+    fleet: Path, policy: Path, tmp_path: Path, cli: Any
+) -> None:
+    expected = tmp_path / "expected.json"
+    good = {"a.json": "accepted", "b.json": "policy-measurement", "c.json": "refused"}
+    line = ["policy", "simulate", policy, "--evidence", fleet, "--expect", expected, "--json"]
+    expected.write_text(json.dumps(good))
+    assert cli(*line).code == 0
+    for change, missed in (
+        ({"a.json": "refused"}, "a.json"),
+        ({"a.json": "policy-svn"}, "a.json"),
+        ({"b.json": "accepted"}, "b.json"),
+        ({"b.json": "policy-svn"}, "b.json"),
+        ({"c.json": "accepted"}, "c.json"),
+        ({"d.json": "accepted"}, "d.json"),
+        ({"d.json": "refused"}, "d.json"),
+    ):
+        expected.write_text(json.dumps(good | change))
+        result = cli(*line)
+        assert (result.code, result.error["code"]) == (3, "policy-expectation-unmet")
+        assert result.json["missed"] == [missed]
+
+
+def test_evidence_of_which_nothing_is_expected_is_missed(
+    fleet: Path, policy: Path, tmp_path: Path, cli: Any
+) -> None:
+    """Else a file that nobody has thought of would pass the gate."""
+    expected = tmp_path / "expected.json"
+    expected.write_text(json.dumps({"a.json": "accepted", "b.json": "refused"}))
+    result = cli("policy", "simulate", policy, "--evidence", fleet, "--expect", expected)
+    assert result.code == 3
+    assert "c.json: policy-svn, expected nothing" in result.out
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"a.json": 1}', '{"a.json": []}', '{"a.json": "no-such-code"}', "[" * 9999]
+)
+def test_an_expectation_that_says_nothing_is_refused(
+    fleet: Path, policy: Path, tmp_path: Path, cli: Any, content: str
+) -> None:
+    (tmp_path / "expected.json").write_text(content)
+    line = ["policy", "simulate", policy, "--evidence", fleet, "--expect", tmp_path / "expected.json"]
+    result = cli(*line, "--json")
+    assert (result.code, result.error["code"]) == (2, "file-unreadable")
+    result = cli(*line[:-1], "success", "--json")
+    assert (result.code, result.error["code"]) == (2, "option-invalid")
+
+
+def test_a_report_for_the_ci(fleet: Path, policy: Path, tmp_path: Path, cli: Any) -> None:
+    report = tmp_path / "report.xml"
+    (fleet / "c.json").rename(fleet / "<c>\x1f.json")
+    line = ["policy", "simulate", policy, "--evidence", fleet, "--expect", "accept", "--junit", report]
+    assert cli(*line).code == 3  # the report is there all the same
+    suite = ET.fromstring(report.read_bytes())
+    assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "3", "2")
+    cases = {case.get("name"): case for case in suite}
+    assert set(cases) == {"a.json", "b.json", "<c>?.json"}
+    assert cases["a.json"].find("failure") is None
+    failure = cases["b.json"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "policy-measurement, expected accepted"
+
+
+def test_no_policy_can_accept_what_does_not_verify(fleet: Path, policy: Path, cli: Any) -> None:
+    path = fleet / "a.json"
+    file = EvidenceFile.parse(path.read_bytes())
+    quote = file.evidence.quote[:100] + b"\1" + file.evidence.quote[101:]
+    path.write_bytes(replace(file, evidence=replace(file.evidence, quote=quote)).to_json_bytes())
+    result = cli("policy", "explain", policy, path)
+    assert (result.code, "No policy can accept it" in result.out) == (3, True)
+    members = cli("policy", "explain", policy, path, "--json").json
+    assert members == {"accepted": False, "checks": [], "deciding": [], "code": "evidence-signature"}
+
+
+def test_a_root_that_is_no_vendors_could_only_be_pinned(fleet: Path, policy: Path, cli: Any) -> None:
+    root = next(iter(Policy.load(policy).simulated_roots))
+    policy.write_text(policy.read_text().replace(root, "aa" * 32))
+    result = cli("policy", "explain", policy, fleet / "a.json", "--json")
+    assert (result.code, result.json["code"]) == (3, "evidence-untrusted-root")
+    assert result.json["deciding"] == [{"key": "simulated_roots", "value": f"add sha256:{root}"}]
+    assert "Only a policy that pins this root" in cli("policy", "explain", policy, fleet / "a.json").out
 
 
 def test_the_time_of_the_appraisal_counts(fleet: Path, policy: Path, cli: Any) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
+import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.policy import Policy
+from strongroom.attestation.reference_checks import ReferenceDemand
+from strongroom.attestation.reference_values import ReferenceValues
 from strongroom.codec.bhttp import Response
 from strongroom.crypto.ohttp import peek_key_id
 from strongroom.crypto.sign import SigningKey
@@ -36,6 +42,27 @@ def test_verify_says_what_it_found(cli, loopback) -> None:
     assert rows["policy"] == keyset.release_policy
     assert rows["model"] == "echo version 1, manifest sha256:" + "0" * 64
     assert rows["valid until"].endswith(" UTC")
+
+
+def test_a_client_may_know_the_measurement_from_its_publisher(cli, loopback, tmp_path) -> None:
+    """The own policy lists no code, but names who publishes it."""
+    publisher = SigningKey.from_raw(b"\x07" * 64)
+    demand = ReferenceDemand(publisher.verifying_key.text, "echo", 2)
+    own = dataclasses.replace(Policy.load(loopback.policy), measurements={}, reference_values=demand)
+    loopback.policy.write_text(own.to_toml())
+    labels = {loopback.simulator.measurement.hex(): "echo 1"}
+    now = int(time.time())
+    values = ReferenceValues("a test", "echo", 2, now, now - 10, now + 600, {EvidenceKind.SGX: labels})
+    path = tmp_path / "values.json"
+    path.write_bytes(values.sign(publisher).to_json_bytes())
+    asked = ("verify", "--url", loopback.url, "--policy", loopback.policy, "--json")
+    refused = cli(*asked)
+    assert (refused.code, refused.error["code"]) == (3, "service-release-policy-wider")
+    assert cli(*asked, "--values", path).json["measurements"] == list(labels)
+    path.write_bytes(dataclasses.replace(values, version=1).sign(publisher).to_json_bytes())
+    older = cli(*asked, "--values", path)
+    assert (older.code, older.error["code"]) == (3, "reference-values-older")
+    assert cli("verify", "--url", loopback.url, "--values", path, "--json").error["code"] == "policy-missing"
 
 
 @pytest.mark.parametrize(

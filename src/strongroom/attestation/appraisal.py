@@ -127,7 +127,7 @@ class ServiceAppraisal:
             release = Policy.parse(decode_policy(text))
         except ConfigError as error:
             raise PolicyRefused(SERVICE_RELEASE_POLICY_INVALID, error.detail) from None
-        differences = self._policy.differences(release)
+        differences = self._policy.differences(release, now=self._now)
         if differences:
             raise PolicyRefused(SERVICE_RELEASE_POLICY_WIDER, "; ".join(differences))
         self._release_policy = release

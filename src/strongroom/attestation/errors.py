@@ -223,6 +223,29 @@ POLICY_INIT_DATA = _refusal(
     "policy-init-data", "The evidence carries the digest of another init-data", _REPORT_SERVICE
 )
 
+# Signed reference values.
+VALUES_MALFORMED = _malformed("reference-values-malformed", "The reference values are not well-formed")
+VALUES_SIGNATURE = _refusal(
+    "reference-values-signature",
+    "The reference values are not signed by the publisher that the policy names",
+    "Take them from the publisher himself. If his key has changed, ask him for the new one on another way.",
+)
+VALUES_FOREIGN = _refusal(
+    "reference-values-foreign",
+    "The reference values are not those that the policy names",
+    "Take the file of the series that the policy names, or name the series in [reference_values].",
+)
+VALUES_OLDER = _refusal(
+    "reference-values-older",
+    "The reference values are older than is accepted",
+    "Take the publisher's newest file. Somebody may have put an old one in its place.",
+)
+POLICY_VALUES_TIME = _refusal(
+    "policy-values-expired",
+    "The measurement is published, but the reference values do not count at this time",
+    "Take the publisher's newest file, and check the clock of this machine.",
+)
+
 # The appraisal of a service: one code for each rule.
 SERVICE_NO_BROKER_KEY = _refusal(
     "service-no-broker-key",

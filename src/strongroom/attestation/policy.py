@@ -18,11 +18,13 @@ from typing import Any
 
 from strongroom.attestation import checks, policy_file
 from strongroom.attestation.claims import Claims
-from strongroom.attestation.errors import POLICY_INVALID, POLICY_UNREADABLE
+from strongroom.attestation.errors import POLICY_INVALID, POLICY_UNREADABLE, VALUES_FOREIGN
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand, GpusAre
 from strongroom.attestation.policy_file import MAX_POLICY
 from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.reference_checks import ReferenceDemand, ValuesCount
+from strongroom.attestation.reference_values import ReferenceValues, SignedReferenceValues
 from strongroom.attestation.roots import TrustRoots
 from strongroom.errors import ConfigError, PolicyRefused
 
@@ -72,6 +74,7 @@ class Policy:
         pcrs: Accepted values of a TPM's registers in the bank SHA-256, lower-case hex, by number.
         tpm_keys: SHA-256 of accepted attestation keys of TPMs (SubjectPublicKeyInfo in DER), lower-case hex.
         gpu: What GPUs beside the CPU must be; None: there must be none.
+        reference_values: Whose signed measurements are accepted too; None: nobody's.
         max_vmpl: Lowest accepted privilege level of an SNP guest's report; 0 is the highest.
         allow_migration: Whether SNP guests with a migration agent are accepted.
         require_revocation: Whether evidence without a revocation list is refused.
@@ -87,6 +90,7 @@ class Policy:
         broker_key: Signing key of the broker, `ed25519+mldsa65:...`; a client's policy needs it.
         broker_measurements: Accepted measurements of a broker that runs in a TEE itself, by kind.
         service: Name of the service, if only that one is meant.
+        published: The signed measurements, once `with_values` has taken them. They are no part of the text.
     """
 
     text: str = field(repr=False, compare=False)
@@ -97,6 +101,7 @@ class Policy:
     pcrs: Mapping[int, frozenset[str]] = field(default_factory=dict)
     tpm_keys: frozenset[str] = frozenset()
     gpu: GpuDemand | None = None
+    reference_values: ReferenceDemand | None = None
     max_vmpl: int = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -112,6 +117,7 @@ class Policy:
     broker_key: str | None = None
     broker_measurements: Mapping[EvidenceKind, frozenset[str]] = field(default_factory=dict)
     service: str | None = None
+    published: ReferenceValues | None = None
 
     @classmethod
     def parse(cls, text: str) -> Policy:
@@ -150,6 +156,20 @@ class Policy:
         """The policy as commented TOML that `parse` reads back; the original's comments are not kept."""
         return render_policy(**self._members())
 
+    def with_values(self, signed: SignedReferenceValues) -> Policy:
+        """This policy with the measurements that a publisher has signed, as far as it names him.
+
+        Text and digest stay as they are. Whether the measurements count is asked at each appraisal.
+
+        Raises:
+            EvidenceError: `reference-values-malformed`.
+            PolicyRefused: `reference-values-signature`, `reference-values-foreign` or
+                `reference-values-older`.
+        """
+        if self.reference_values is None:
+            raise PolicyRefused(VALUES_FOREIGN, "the policy has no [reference_values]")
+        return replace(self, published=self.reference_values.accept(signed))
+
     def appraise(
         self,
         claims: Claims,
@@ -169,7 +189,7 @@ class Policy:
         Raises:
             PolicyRefused: A code `policy-...`, that of the first check that does not hold.
         """
-        demanded: list[checks.Check] = [*self._checks(), checks.NotExpired(now)]
+        demanded: list[checks.Check] = [*self._named_checks(now).values(), checks.NotExpired(now)]
         if report_data is not None:
             demanded.append(checks.ReportDataIs(report_data))
         if init_data_digest is not None:
@@ -177,34 +197,54 @@ class Policy:
         for check in demanded:
             check.verify(claims)
 
-    def findings(self, claims: Claims) -> tuple[Finding, ...]:
-        """What each check of the policy itself says, also after the first that does not hold."""
-        return tuple(Finding.of(key, check, claims) for key, check in self._named_checks().items())
+    def findings(self, claims: Claims, *, now: int | None = None) -> tuple[Finding, ...]:
+        """What each check of the policy itself says, also after the first that does not hold.
 
-    def differences(self, release: Policy) -> tuple[str, ...]:
-        """What another policy admits that this one does not, in words; empty if it admits no more."""
-        pairs = zip(self._checks(), release._checks(), strict=True)
-        words = [words for own, other in pairs for words in own.wider(other)]
+        Args:
+            claims: What verified evidence says.
+            now: Unix time at which published measurements must count; None: whenever.
+        """
+        return tuple(Finding.of(key, check, claims) for key, check in self._named_checks(now).items())
+
+    def differences(self, release: Policy, *, now: int | None = None) -> tuple[str, ...]:
+        """What another policy admits that this one does not, in words; empty if it admits no more.
+
+        Args:
+            release: The other policy.
+            now: Unix time at which this one's published measurements must count; None: whenever.
+        """
+        expired = now is not None and self.published is not None and not self.published.valid_at(now)
+        own = replace(self, published=None) if expired else self
+        pairs = zip(own._named_checks().values(), release._named_checks().values(), strict=True)
+        words = [words for one, other in pairs for words in one.wider(other)]
+        demanded = release.reference_values
+        if own.reference_values is not None:
+            words += own.reference_values.wider(demanded)
+        elif demanded is not None:
+            words.append(demanded.words())
         if release.allow_classical_release and not self.allow_classical_release:
             words.append("key release without post-quantum protection")
         return tuple(words)
 
     def for_broker(self) -> Policy:
         """The same demands on the key broker's own evidence: its measurements in place of the workers'."""
-        return replace(self, measurements=self.broker_measurements)
+        return replace(self, measurements=self.broker_measurements, reference_values=None, published=None)
 
-    def _checks(self) -> tuple[checks.PolicyCheck, ...]:
-        return tuple(self._named_checks().values())
-
-    def _named_checks(self) -> dict[str, checks.PolicyCheck]:
+    def _named_checks(self, now: int | None = None) -> dict[str, checks.PolicyCheck]:
         """Each check by the key of the file that it is about, in the order in which they are made."""
         listed = {kind: values for kind, values in self.measurements.items() if kind in self.kinds}
+        accepted = {
+            kind: listed.get(kind, frozenset()) | self._published(kind)
+            for kind in self.kinds
+            if kind in listed or self._published(kind)
+        }
         pinned = self.simulated_roots if self.allow_simulated else frozenset[str]()
         return {
             "kinds": checks.KindIs(self.kinds),
             "allow_simulated": checks.NotSimulated(self.allow_simulated),
             "simulated_roots": checks.SimulatedRootPinned(pinned),
-            "measurements": checks.MeasurementIs(listed),
+            "measurements": checks.MeasurementIs(accepted),
+            "reference_values": ValuesCount(listed, self.published, now),
             "allow_debug": checks.NotDebug(self.allow_debug),
             "tcb_statuses": checks.TcbStatusIs(self.tcb_statuses),
             "tcb_floor": checks.TcbAtLeast(self.tcb_floor),
@@ -218,8 +258,11 @@ class Policy:
             "min_svn": checks.SvnAtLeast(self.min_svn),
         }
 
+    def _published(self, kind: EvidenceKind) -> frozenset[str]:
+        return frozenset() if self.published is None else self.published.of_kind(kind)
+
     def _members(self) -> dict[str, Any]:
-        names = (name for name in self.__slots__ if name != "text")
+        names = (name for name in self.__slots__ if name not in {"text", "published"})
         return {name: getattr(self, name) for name in names}
 
 

@@ -130,6 +130,7 @@ _WIDER: Final[Mapping[str, Callable[[Policy, Claims], tuple[str, _Members]]]] = 
     "allow_simulated": _flag("allow_simulated", True),
     "simulated_roots": _roots,
     "measurements": _measurements,
+    "reference_values": _measurements,
     "allow_debug": _flag("allow_debug", True),
     "tcb_statuses": _statuses,
     "tcb_floor": _floor,
@@ -169,6 +170,16 @@ def _without_measurement(policy: Policy, claims: Claims) -> Iterator[tuple[str, 
     )
 
 
+def _without_published(policy: Policy, claims: Claims) -> Iterator[tuple[str, _Members]]:
+    published = policy.published
+    if published is not None and claims.measurement in published.of_kind(claims.kind):
+        label = published.measurements[claims.kind][claims.measurement]
+        yield (
+            f"{claims.measurement} ({label}) in {published.name}, version {published.version}",
+            {"published": None},
+        )
+
+
 def _without_roots(policy: Policy, claims: Claims) -> Iterator[tuple[str, _Members]]:
     for root in sorted(claims.simulated_roots):
         yield f"sha256:{root}", {"simulated_roots": policy.simulated_roots - {root}}
@@ -202,6 +213,7 @@ _NARROWER: Final[Mapping[str, Callable[[Policy, Claims], Iterator[tuple[str, _Me
     "allow_simulated": _without_flag("allow_simulated", strict=False),
     "simulated_roots": _without_roots,
     "measurements": _without_measurement,
+    "reference_values": _without_published,
     "allow_debug": _without_flag("allow_debug", strict=False),
     "tcb_statuses": _without("tcb_statuses", lambda claims: claims.tcb_status),
     "tcb_floor": _without_product,

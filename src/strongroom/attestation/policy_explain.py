@@ -45,13 +45,19 @@ class Explanation:
         }
 
 
-def explain(policy: Policy, claims: Claims) -> Explanation:
-    """Say what decides. That the collateral is still usable is not the policy's, and not looked at."""
-    findings = policy.findings(claims)
+def explain(policy: Policy, claims: Claims, *, now: int | None = None) -> Explanation:
+    """Say what decides. That the collateral is still usable is not the policy's, and not looked at.
+
+    Args:
+        policy: The policy.
+        claims: What verified evidence says.
+        now: Unix time at which published measurements must count; None: whenever.
+    """
+    findings = policy.findings(claims, now=now)
     failed = [finding.key for finding in findings if finding.code]
     if failed:
-        return Explanation(False, findings, tuple(_needed(policy, claims, failed)))
-    needed = (change for change in tighten(policy, claims) if _refuses(change.policy, claims))
+        return Explanation(False, findings, tuple(_needed(policy, claims, failed, now)))
+    needed = (change for change in tighten(policy, claims) if _refuses(change.policy, claims, now))
     return Explanation(True, findings, tuple(needed))
 
 
@@ -81,7 +87,7 @@ def initial(
     return replace(policy, pcrs={number: listed for number, listed in policy.pcrs.items() if listed})
 
 
-def _needed(policy: Policy, claims: Claims, failed: Sequence[str]) -> Iterator[Change]:
+def _needed(policy: Policy, claims: Claims, failed: Sequence[str], now: int | None) -> Iterator[Change]:
     """A set of changes with which the policy accepts, and with none less.
 
     A check can fail for another's sake: what is listed for a kind counts only where the kind is accepted.
@@ -89,7 +95,7 @@ def _needed(policy: Policy, claims: Claims, failed: Sequence[str]) -> Iterator[C
     keys = list(failed)
     for key in failed:
         rest = [each for each in keys if each != key]
-        if not _refuses(_widened(policy, claims, rest), claims):
+        if not _refuses(_widened(policy, claims, rest), claims, now):
             keys = rest
     for key in keys:
         yield widen(policy, key, claims)
@@ -101,5 +107,5 @@ def _widened(policy: Policy, claims: Claims, keys: Iterable[str]) -> Policy:
     return policy
 
 
-def _refuses(policy: Policy, claims: Claims) -> bool:
-    return any(finding.code for finding in policy.findings(claims))
+def _refuses(policy: Policy, claims: Claims, now: int | None) -> bool:
+    return any(finding.code for finding in policy.findings(claims, now=now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -12,6 +12,9 @@ from strongroom.attestation.errors import POLICY_INVALID
 from strongroom.attestation.evidence import INTEL_KINDS, SNP_KINDS, TPM_KINDS, EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.errors import ConfigError, CryptoError
+
+if TYPE_CHECKING:
+    from strongroom.attestation.reference_checks import ReferenceDemand
 
 MAX_POLICY: Final = 64 * 1024
 """Largest policy in bytes."""
@@ -90,6 +93,12 @@ class _Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class _ReferenceValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    name: _Service
+    min_version: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] = 1
+
+
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]
@@ -99,6 +108,7 @@ class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pcrs: dict[_Pcr, Annotated[tuple[_Sha256, ...], _SomeFew]] = {}
     tpm_keys: Annotated[tuple[_Digest, ...], _Few] = ()
     gpu: _Gpu | None = None
+    reference_values: _ReferenceValues | None = None
     max_vmpl: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     allow_migration: bool = False
     require_revocation: bool = True
@@ -132,6 +142,7 @@ def read(text: str) -> dict[str, Any]:
         "pcrs": {number: frozenset(values) for number, values in file.pcrs.items()},
         "tpm_keys": frozenset(key.removeprefix("sha256:") for key in file.tpm_keys),
         "gpu": None if file.gpu is None else file.gpu.demand(),
+        "reference_values": _reference_demand(file.reference_values),
         "max_vmpl": file.max_vmpl,
         "allow_migration": file.allow_migration,
         "require_revocation": file.require_revocation,
@@ -148,6 +159,24 @@ def read(text: str) -> dict[str, Any]:
         "broker_measurements": file.broker_measurements.by_kind(),
         "service": file.service,
     }
+
+
+def measurement_lists(value: object) -> dict[EvidenceKind, frozenset[str]]:
+    """Read lists of measurements by kind, in the forms that a policy has them in.
+
+    Raises:
+        ConfigError: `policy-invalid`; the message names the kind.
+    """
+    try:
+        return msgspec.convert(value, _Measurements).by_kind()
+    except msgspec.ValidationError as error:
+        raise ConfigError(POLICY_INVALID, _printable(str(error))) from None
+
+
+def _reference_demand(file: _ReferenceValues | None) -> ReferenceDemand | None:
+    from strongroom.attestation.reference_checks import ReferenceDemand
+
+    return None if file is None else ReferenceDemand(file.key, file.name, file.min_version)
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -170,7 +199,7 @@ def _check_whole(file: _PolicyFile) -> None:
     """What no single key shows: a policy that leaves open what it accepts is none."""
     accepted = file.measurements.by_kind()
     for kind in file.kinds:
-        if kind not in accepted and kind is not EvidenceKind.TPM:
+        if kind not in accepted and kind is not EvidenceKind.TPM and file.reference_values is None:
             raise ConfigError(POLICY_INVALID, f"measurements.{kind} is empty, but kinds has {kind}")
     if not file.tcb_statuses and not set(INTEL_KINDS).isdisjoint(file.kinds):
         raise ConfigError(POLICY_INVALID, f"tcb_statuses is empty, but kinds has {_which(file, INTEL_KINDS)}")
@@ -185,20 +214,22 @@ def _check_whole(file: _PolicyFile) -> None:
     if file.allow_simulated and not file.simulated_roots:
         raise ConfigError(POLICY_INVALID, "allow_simulated = true needs simulated_roots")
     if file.broker_key is not None:
-        _check_broker_key(file.broker_key)
+        _check_key("broker_key", file.broker_key)
+    if file.reference_values is not None:
+        _check_key("reference_values.key", file.reference_values.key)
 
 
 def _which(file: _PolicyFile, kinds: Collection[EvidenceKind]) -> str:
     return next(kind for kind in file.kinds if kind in kinds)
 
 
-def _check_broker_key(text: str) -> None:
+def _check_key(name: str, text: str) -> None:
     from strongroom.crypto.sign import VerifyingKey
 
     try:
         VerifyingKey.parse(text)
     except CryptoError as error:
-        raise ConfigError(POLICY_INVALID, f"broker_key: {error.kind.title}") from None
+        raise ConfigError(POLICY_INVALID, f"{name}: {error.kind.title}") from None
 
 
 def _printable(text: str) -> str:

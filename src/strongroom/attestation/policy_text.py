@@ -10,6 +10,7 @@ import msgspec
 from strongroom.attestation import policy_file
 from strongroom.attestation.evidence import SNP_KINDS, EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand
+from strongroom.attestation.reference_checks import ReferenceDemand
 
 _HEAD: Final = """\
 # Strongroom appraisal policy. It says which attested code may see data (a client's policy)
@@ -33,6 +34,7 @@ def render_policy(
     pcrs: Mapping[int, Collection[str]] | None = None,
     tpm_keys: Collection[str] = (),
     gpu: GpuDemand | None = None,
+    reference_values: ReferenceDemand | None = None,
     max_vmpl: int = 0,
     allow_migration: bool = False,
     require_revocation: bool = True,
@@ -134,7 +136,12 @@ def render_policy(
             "The approved code of a key broker that runs in a trusted execution environment itself.",
         ),
     ]
-    parts += [_floors(tcb_floor or {}), _registers(pcrs or {}), _gpu(gpu)]
+    parts += [
+        _floors(tcb_floor or {}),
+        _registers(pcrs or {}),
+        _gpu(gpu),
+        _reference_values(reference_values),
+    ]
     text = "\n".join(part for part in parts if part)
     policy_file.read(text)
     return text
@@ -176,6 +183,19 @@ def _gpu(demand: GpuDemand | None) -> str:
         _line("reference_values", demand.reference_values),
     ]
     return f"{_comment(comment)}[gpu]\n{''.join(lines)}"
+
+
+def _reference_values(demand: ReferenceDemand | None) -> str:
+    if demand is None:
+        return ""
+    comment = "Measurements that this publisher has signed are accepted too, while his file is valid."
+    lines = [
+        _line("key", demand.key),
+        _line("name", demand.name),
+        _comment("Lowest accepted version of his file."),
+        _line("min_version", demand.min_version),
+    ]
+    return f"{_comment(comment)}[reference_values]\n{''.join(lines)}"
 
 
 def _digests(values: Collection[str]) -> list[str]:

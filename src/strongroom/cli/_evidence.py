@@ -68,18 +68,18 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
     if json_output:
         emit({"file": str(output), "kind": parts.kind, "collected": packed.collected})
     else:
-        say(f"{output}: {parts.kind} evidence, collected {_shown(packed.collected)}. Nothing was verified.")
+        say(f"{output}: {parts.kind} evidence, collected {shown(packed.collected)}. Nothing was verified.")
 
 
-def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -> None:
+def run_verify(path: Path, *, at: str, policy: Path | None, values: Path | None, json_output: bool) -> None:
     """Verify and appraise an evidence file, and print what was found."""
     from strongroom.attestation.composite import verify_composite
-    from strongroom.attestation.policy import Policy
+    from strongroom.cli._values import load_policy
     from strongroom.client.errors import POLICY_MISSING
 
     if policy is None:
         raise PolicyRefused(POLICY_MISSING)
-    demanded = Policy.load(policy)
+    demanded = load_policy(policy, values)
     file = EvidenceFile.parse(read(path, MAX_FILE))
     now = file.collected if at == "collected" else moment(at, "--at")
     bound = None if file.runtime_data is None else RuntimeData.parse(file.runtime_data)
@@ -95,6 +95,7 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
                 "at_source": source,
                 "collected": file.collected,
                 "policy": demanded.digest,
+                "reference_values": None if demanded.published is None else demanded.published.digest,
                 "claims": claims.to_json(),
                 "event_log": "matches" if file.evidence.event_log is not None else "none",
             }
@@ -108,8 +109,11 @@ def run_verify(path: Path, *, at: str, policy: Path | None, json_output: bool) -
         "now": "now",
         "given": "as you asked; nothing is said of today",
     }
-    say(f"  as of         {_shown(now)}, {meaning[source]}")
+    say(f"  as of         {shown(now)}, {meaning[source]}")
     _say_claims(claims)
+    if demanded.published is not None:
+        published = demanded.published
+        say(f"  published     version {published.version} of {published.name}, {published.digest}")
     if file.evidence.event_log is not None:
         say("  event log     matches the registers of the quote; `strongroom evidence show` lists it")
 
@@ -134,12 +138,12 @@ def run_show(path: Path, *, json_output: bool) -> None:
         )
         return
     say(f"{path}: {evidence.kind} evidence, not verified")
-    say(f"  collected     {_shown(file.collected)}, as the file says")
+    say(f"  collected     {shown(file.collected)}, as the file says")
     say(f"  quote         {len(evidence.quote)} bytes")
     say(f"  collateral    {', '.join(parts) or 'none'}")
     say(f"  init-data     {'none' if evidence.init_data is None else f'{len(evidence.init_data)} bytes'}")
-    shown = "none" if events is None else f"{len(events)} events; data is shown where its digest covers it"
-    say(f"  event log     {shown}")
+    covered = "none" if events is None else f"{len(events)} events; data is shown where its digest covers it"
+    say(f"  event log     {covered}")
     for event in events or ():
         say(f"    {ccel.describe(event)}")
 
@@ -157,7 +161,7 @@ def _say_claims(claims: Claims) -> None:
         *((f"GPU {place}", _gpu(device)) for place, device in enumerate(claims.devices)),
         *((f"PCR {number}", value) for number, value in sorted(claims.pcrs.items()) if int(value, 16)),
         ("advisories", ", ".join(claims.advisories)),
-        ("valid until", _shown(claims.expires)),
+        ("valid until", shown(claims.expires)),
     ]
     for name, value in rows:
         if value:
@@ -254,7 +258,8 @@ def moment(text: str, option: str) -> int:
     return moment
 
 
-def _shown(moment: int) -> str:
+def shown(moment: int) -> str:
+    """A Unix time for people."""
     try:
         return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):  # a file may name a time that no calendar has

@@ -12,6 +12,10 @@ UrlOption = Annotated[str, typer.Option("--url", help="Address of the service's 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="What the service must satisfy (TOML). Without it: exit 3.")
 ]
+ValuesOption = Annotated[
+    Path | None,
+    typer.Option("--values", help="Signed reference values, of a publisher that the policy names."),
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for an answer.")]
 SuiteOption = Annotated[
     str, typer.Option("--suite", help="HPKE suite: `default` (post-quantum hybrid) or `classical` (X25519).")

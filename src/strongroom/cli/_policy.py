@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +18,12 @@ from strongroom.attestation.roots import TrustRoots
 from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.cli._evidence import moment, read
 from strongroom.cli._output import emit, say
-from strongroom.cli.errors import FILE_UNREADABLE, POLICY_CHANGES, POLICY_UNMET
+from strongroom.cli._values import load_policies, load_policy
+from strongroom.cli.errors import FILE_UNREADABLE, POLICY_CHANGES
 from strongroom.errors import ConfigError, EvidenceError, PolicyRefused
 
 MAX_FILES: Final = 10_000
-_ACCEPTED: Final = "accepted"
+ACCEPTED: Final = "accepted"
 _MOST_ROOTS: Final = 4
 """Of a CPU, its GPUs and their reference values, and one to see that it is enough."""
 
@@ -69,11 +69,17 @@ def run_init(
         say("SIMULATED evidence is accepted. It is not protection.")
 
 
-def run_explain(policy: Path, evidence: Path, *, at: str, json_output: bool) -> None:
+def run_explain(policy: Path, evidence: Path, *, values: Path | None, at: str, json_output: bool) -> None:
     """Say why a policy accepts or refuses."""
-    demanded = Policy.load(policy)
-    claims = _claims(evidence, demanded.roots, at)
-    found = explain(demanded, claims)
+    demanded = load_policy(policy, values)
+    file = _read_file(evidence)
+    now = _time(file, at)
+    try:
+        claims = _verify(file, demanded.roots, now)
+    except EvidenceError as error:
+        _say_unverified(error, json_output=json_output)
+        raise
+    found = explain(demanded, claims, now=now)
     if json_output:
         emit({"policy": demanded.digest, "evidence": str(evidence), **found.to_json()})
     else:
@@ -91,16 +97,19 @@ def run_explain(policy: Path, evidence: Path, *, at: str, json_output: bool) -> 
         )
         for change in found.deciding:
             say(f"  {change.key:<20} {change.value}")
-    if not found.accepted:
-        demanded.appraise(claims, now=0)  # raises what the first check says
+    demanded.appraise(claims, now=now)  # raises what the first check says
 
 
-def run_diff(before: Path, after: Path, folder: Path, *, at: str, json_output: bool) -> None:
+def run_diff(
+    before: Path, after: Path, folder: Path, *, values: Path | None, at: str, json_output: bool
+) -> None:
     """Compare two policies, in words and over a folder of evidence."""
-    old, new = Policy.load(before), Policy.load(after)
+    old, new = load_policies((before, after), values)
     wider, narrower = old.differences(new), new.differences(old)
-    verdicts = [(path, _verdict(path, old, at), _verdict(path, new, at)) for path in _files(folder)]
-    changed = [(path, was, now) for path, was, now in verdicts if (was == _ACCEPTED) != (now == _ACCEPTED)]
+    verdicts = [
+        (path, verdict_of(path, old, at), verdict_of(path, new, at)) for path in evidence_files(folder)
+    ]
+    changed = [(path, was, now) for path, was, now in verdicts if (was == ACCEPTED) != (now == ACCEPTED)]
     if json_output:
         emit(
             {
@@ -121,33 +130,32 @@ def run_diff(before: Path, after: Path, folder: Path, *, at: str, json_output: b
         raise PolicyRefused(POLICY_CHANGES, found=f"{len(changed)} of {len(verdicts)}", expected="none")
 
 
-def run_simulate(policy: Path, folder: Path, *, expect: str | None, at: str, json_output: bool) -> None:
-    """Run a policy over a folder of evidence."""
-    demanded = Policy.load(policy)
-    verdicts = {path: _verdict(path, demanded, at) for path in _files(folder)}
-    counts = Counter(verdicts.values())
-    missed = [
-        path.name
-        for path, verdict in verdicts.items()
-        if expect is not None and (verdict == _ACCEPTED) != (expect == "accept")
-    ]
-    if json_output:
-        emit(
-            {
-                "policy": demanded.digest,
-                "counts": dict(sorted(counts.items())),
-                "missed": missed,
-                "verdicts": {path.name: verdict for path, verdict in verdicts.items()},
-            }
+def verdict_of(path: Path, policy: Policy, at: str) -> str:
+    """The code with which evidence is refused, or `accepted`."""
+    try:
+        file = _read_file(path)
+        now = _time(file, at)
+        policy.appraise(_verify(file, policy.roots, now), now=now)
+    except (EvidenceError, PolicyRefused) as error:
+        return error.code
+    return ACCEPTED
+
+
+def evidence_files(folder: Path) -> list[Path]:
+    """The evidence files of a folder, by name.
+
+    Raises:
+        ConfigError: `file-unreadable`: it cannot be read, has none, or more than `MAX_FILES`.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except OSError as error:
+        raise ConfigError(FILE_UNREADABLE, f"{folder}: {error.strerror}") from None
+    if not found or len(found) > MAX_FILES:
+        raise ConfigError(
+            FILE_UNREADABLE, f"{folder}: evidence files", found=len(found), expected=f"1 to {MAX_FILES}"
         )
-    else:
-        for verdict, count in sorted(counts.items()):
-            say(f"  {count:>6}  {verdict}")
-        say(f"{len(verdicts)} pieces of evidence.")
-    if missed:
-        raise PolicyRefused(
-            POLICY_UNMET, ", ".join(missed[:10]), found=f"{len(missed)} others", expected=expect
-        )
+    return found
 
 
 def _trusted(path: Path, at: str, permissions: Permissions) -> Claims:
@@ -157,7 +165,8 @@ def _trusted(path: Path, at: str, permissions: Permissions) -> Claims:
     roots: frozenset[str] = frozenset()
     for _ in range(_MOST_ROOTS):
         try:
-            return _verify(file, TrustRoots(tpm_keys=roots) if tpm else TrustRoots(simulated=roots), at)
+            trusted = TrustRoots(tpm_keys=roots) if tpm else TrustRoots(simulated=roots)
+            return _verify(file, trusted, _time(file, at))
         except EvidenceError as error:
             if error.kind is not EVIDENCE_UNTRUSTED_ROOT or error.found is None:
                 raise
@@ -168,38 +177,26 @@ def _trusted(path: Path, at: str, permissions: Permissions) -> Claims:
     raise ConfigError(POLICY_INIT, f"{path}: more roots than a CPU and its GPUs have")
 
 
-def _claims(path: Path, roots: TrustRoots, at: str) -> Claims:
-    return _verify(_read_file(path), roots, at)
-
-
 def _read_file(path: Path) -> EvidenceFile:
     return EvidenceFile.parse(read(path, MAX_FILE))
 
 
-def _verify(file: EvidenceFile, roots: TrustRoots, at: str) -> Claims:
-    now = file.collected if at == "collected" else moment(at, "--at")
+def _time(file: EvidenceFile, at: str) -> int:
+    return file.collected if at == "collected" else moment(at, "--at")
+
+
+def _verify(file: EvidenceFile, roots: TrustRoots, now: int) -> Claims:
     bound = None if file.runtime_data is None else RuntimeData.parse(file.runtime_data)
     return verify_composite(file.evidence, bound, roots, now, rims=file.rims)
 
 
-def _verdict(path: Path, policy: Policy, at: str) -> str:
-    """The code with which evidence is refused, or `accepted`."""
-    try:
-        file = _read_file(path)
-        now = file.collected if at == "collected" else moment(at, "--at")
-        policy.appraise(_verify(file, policy.roots, at), now=now)
-    except (EvidenceError, PolicyRefused) as error:
-        return error.code
-    return _ACCEPTED
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        found = sorted(path for path in folder.iterdir() if path.suffix == ".json")
-    except OSError as error:
-        raise ConfigError(FILE_UNREADABLE, f"{folder}: {error.strerror}") from None
-    if not found or len(found) > MAX_FILES:
-        raise ConfigError(
-            FILE_UNREADABLE, f"{folder}: evidence files", found=len(found), expected=f"1 to {MAX_FILES}"
-        )
-    return iter(found)
+def _say_unverified(error: EvidenceError, *, json_output: bool) -> None:
+    """That no policy decides here; or, for a root of nobody known, only one that pins it."""
+    pinned = error.kind is EVIDENCE_UNTRUSTED_ROOT
+    if json_output:
+        deciding = [{"key": "simulated_roots", "value": f"add {error.found}"}] if pinned else []
+        emit({"accepted": False, "checks": [], "deciding": deciding, "code": error.code})
+    elif pinned:
+        say("It ends in a root that is no vendor's. Only a policy that pins this root would ask further.")
+    else:
+        say("It does not verify. No policy can accept it.")

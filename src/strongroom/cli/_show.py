@@ -14,6 +14,7 @@ from strongroom.cli.errors import FILE_UNREADABLE, OPTION_INVALID
 from strongroom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from strongroom.attestation.policy import Policy
     from strongroom.broker.epochs import EpochRecord
     from strongroom.broker.store import Store
     from strongroom.client import Answer, Room
@@ -33,6 +34,13 @@ def suite_by_name(name: str) -> Suite | None:
     if name not in suites:
         raise ConfigError(OPTION_INVALID, "--suite", found=name, expected=", ".join(suites))
     return suites[name]
+
+
+def client_policy(policy: Path | None, values: Path | None) -> Path | Policy | None:
+    """What `connect` takes: the policy's file, or the policy with signed measurements."""
+    from strongroom.cli._values import load_policy
+
+    return policy if policy is None or values is None else load_policy(policy, values)
 
 
 def open_store(home: Path | None, config: Path | None) -> Store:

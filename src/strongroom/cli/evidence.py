@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli._options import JsonOption
+from strongroom.cli._options import JsonOption, ValuesOption
 
 app = typer.Typer(help="Evidence files: pack, verify, show.", no_args_is_help=True)
 
@@ -102,12 +102,13 @@ def verify(
     policy: Annotated[
         Path | None, typer.Option("--policy", help="What it must satisfy (TOML). Without it: exit 3.")
     ] = None,
+    values: ValuesOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Verify evidence up to its vendor's root and appraise it under a policy. Exit 3 if refused."""
     from strongroom.cli._evidence import run_verify
 
-    run_verify(file, at=at, policy=policy, json_output=json_output)
+    run_verify(file, at=at, policy=policy, values=values, json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom evidence conformance --json")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from strongroom.cli._options import JsonOption
+from strongroom.cli._options import JsonOption, ValuesOption
 
 app = typer.Typer(help="Policies: write, explain, compare, rehearse.", no_args_is_help=True)
 
@@ -21,13 +20,6 @@ AtOption = Annotated[
     str,
     typer.Option("--at", help="Time of the appraisal: `collected`, `now`, RFC 3339, or Unix seconds."),
 ]
-
-
-class Expected(StrEnum):
-    """What `simulate` expects of all evidence."""
-
-    ACCEPT = "accept"
-    REFUSE = "refuse"
 
 
 @app.command(epilog="Example: strongroom policy init good.json -o policy.toml")
@@ -74,13 +66,14 @@ def init(
 def explain(
     policy: PolicyArgument,
     evidence: Annotated[Path, typer.Argument(help="Evidence file.")],
+    values: ValuesOption = None,
     at: AtOption = "collected",
     json_output: JsonOption = False,
 ) -> None:
     """Say why the policy accepts or refuses: the shortest set of facts that decide. Exit 3 if it refuses."""
     from strongroom.cli._policy import run_explain
 
-    run_explain(policy, evidence, at=at, json_output=json_output)
+    run_explain(policy, evidence, values=values, at=at, json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom policy diff old.toml new.toml --evidence fleet/")
@@ -88,13 +81,14 @@ def diff(
     before: PolicyArgument,
     after: PolicyArgument,
     evidence: FolderOption,
+    values: ValuesOption = None,
     at: AtOption = "collected",
     json_output: JsonOption = False,
 ) -> None:
     """Say what only one of two policies admits, and what changes for a fleet. Exit 3 if anything does."""
     from strongroom.cli._policy import run_diff
 
-    run_diff(before, after, evidence, at=at, json_output=json_output)
+    run_diff(before, after, evidence, values=values, at=at, json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom policy simulate policy.toml --evidence fleet/ --expect accept")
@@ -102,14 +96,76 @@ def simulate(
     policy: PolicyArgument,
     evidence: FolderOption,
     expect: Annotated[
-        Expected | None, typer.Option("--expect", help="What all evidence must meet with. Else: exit 3.")
+        str | None,
+        typer.Option(
+            "--expect",
+            metavar="accept|refuse|FILE",
+            help="What all evidence must meet with; or a JSON file: name of an evidence file to `accepted`, "
+            "`refused` or a code. Else: exit 3.",
+        ),
     ] = None,
+    values: ValuesOption = None,
     at: AtOption = "collected",
+    junit: Annotated[
+        Path | None, typer.Option("--junit", help="Write the verdicts as a JUnit report (XML).")
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Run a policy over archived evidence: a gate for a CI, before the policy is rolled out."""
-    from strongroom.cli._policy import run_simulate
+    from strongroom.cli._simulate import run_simulate
 
-    run_simulate(
-        policy, evidence, expect=None if expect is None else str(expect), at=at, json_output=json_output
-    )
+    run_simulate(policy, evidence, expect=expect, values=values, at=at, junit=junit, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom policy keygen --out publisher.key")
+def keygen(
+    out: Annotated[Path, typer.Option("--out", help="File for the private key; it must not exist.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Make the key of a publisher of reference values; prints what policies name."""
+    from strongroom.cli._values import run_keygen
+
+    run_keygen(out, json_output=json_output)
+
+
+@app.command(
+    "sign-values",
+    epilog="Example: strongroom policy sign-values --key publisher.key --publisher 'Example Models' "
+    "--name pictures --version 3 --measurement 'sgx=...,pictures 1.4' -o values.json",
+)
+def sign_values(
+    key: Annotated[Path, typer.Option("--key", help="The publisher's private key of `policy keygen`.")],
+    publisher: Annotated[str, typer.Option("--publisher", help="Who publishes, in words for people.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the series, as policies name it.")],
+    version: Annotated[int, typer.Option("--version", min=1, help="Higher than that of the last one.")],
+    measurement: Annotated[
+        list[str],
+        typer.Option("--measurement", metavar="KIND=MEASUREMENT[,LABEL]", help="Approved code; repeatable."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    not_before: Annotated[
+        str,
+        typer.Option("--not-before", help="From when they count: `now`, RFC 3339, or Unix seconds."),
+    ] = "now",
+    days: Annotated[int, typer.Option("--days", min=1, max=3660, help="Days for which they count.")] = 90,
+    json_output: JsonOption = False,
+) -> None:
+    """Sign the measurements of a release ahead of its roll-out. A file replaces the one before it."""
+    from strongroom.cli._values import Publication, run_sign
+
+    publication = Publication(publisher, name, version, not_before, days, tuple(measurement))
+    run_sign(publication, key, output, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom policy values values.json --key ed25519+mldsa65:...")
+def values(
+    file: Annotated[Path, typer.Argument(help="File of `strongroom policy sign-values`.")],
+    key: Annotated[
+        str | None, typer.Option("--key", help="The publisher's key. Without it nothing is verified.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Show signed reference values. Exit 1 if the key has not signed them."""
+    from strongroom.cli._values import run_show
+
+    run_show(file, key, json_output=json_output)

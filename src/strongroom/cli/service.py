@@ -16,6 +16,7 @@ from strongroom.cli._options import (
     SuiteOption,
     TimeoutOption,
     UrlOption,
+    ValuesOption,
 )
 
 
@@ -97,6 +98,7 @@ def up(
 def verify(
     url: UrlOption = DEFAULT_URL,
     policy: PolicyOption = None,
+    values: ValuesOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Demand evidence made for this check, over a nonce of ours.")
     ] = False,
@@ -104,10 +106,10 @@ def verify(
     json_output: JsonOption = False,
 ) -> None:
     """Appraise a service: where the code runs, which code, under whose keys. Exit 3 if refused."""
-    from strongroom.cli._show import show_verdict
+    from strongroom.cli._show import client_policy, show_verdict
     from strongroom.client import connect
 
-    with connect(url, policy=policy, fresh=fresh, timeout=timeout) as room:
+    with connect(url, policy=client_policy(policy, values), fresh=fresh, timeout=timeout) as room:
         show_verdict(room, url, json_output=json_output)
 
 
@@ -116,14 +118,17 @@ def predict(
     model: Annotated[str, typer.Option("--model", help="Name of the model.")],
     url: UrlOption = DEFAULT_URL,
     policy: PolicyOption = None,
+    values: ValuesOption = None,
     top: Annotated[int, typer.Option("--top", min=1, max=5, help="Labels to show for each file.")] = 1,
     suite: SuiteOption = "default",
     timeout: TimeoutOption = 30.0,
     json_output: JsonOption = False,
 ) -> None:
     """Verify a service, seal files to it, and show its predictions."""
-    from strongroom.cli._show import show_predictions, suite_by_name
+    from strongroom.cli._show import client_policy, show_predictions, suite_by_name
     from strongroom.client import connect
 
-    with connect(url, policy=policy, suite=suite_by_name(suite), timeout=timeout) as room:
+    with connect(
+        url, policy=client_policy(policy, values), suite=suite_by_name(suite), timeout=timeout
+    ) as room:
         show_predictions(room, model, files, top=top, timeout=timeout, json_output=json_output)
