@@ -74,6 +74,7 @@ COMMANDS = (
     "policy keygen",
     "policy sign-values",
     "policy values",
+    "policy publish",
     "measure",
     "broker",
     "worker",

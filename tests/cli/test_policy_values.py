@@ -13,6 +13,9 @@ from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.evidence_file import EvidenceFile
 from strongroom.attestation.policy_text import render_policy
 from strongroom.attestation.reference_checks import ReferenceDemand
+from strongroom.broker import admin
+from strongroom.broker.store import Store
+from strongroom.crypto import agefile
 from strongroom_simulator.snp import TCB, Guest, SnpPlatform
 
 NOW = 1_800_000_000
@@ -198,3 +201,26 @@ def test_two_policies_are_compared_with_them(bench: Bench, cli: Any) -> None:
     assert "new.json: policy-measurement -> accepted" in result.out
     without = cli(*line, "--json")  # what changes is what the publisher says, and he is not asked
     assert (without.code, without.json["changed"]) == (0, [])
+
+
+def test_the_brokers_store_takes_them_forward_only(bench: Bench, cli: Any, home: Path) -> None:
+    path = bench.values()
+    line = ["policy", "publish", path]
+    refused = cli(*line, "--json")
+    assert (refused.code, refused.error["code"]) == (3, "reference-values-foreign")
+    with Store.open(home / "broker") as store:
+        admin.register_model(
+            store,
+            resource="default/model/lite0",
+            name="lite0",
+            version="1",
+            manifest_digest="sha256:" + "11" * 32,
+            sealed_sha256="22" * 32,
+            identity=agefile.generate_identity(),
+            policy_text=bench.policy().read_text(),
+        )
+    assert "The broker takes version 2 of pictures, sha256:" in cli(*line).out
+    assert cli("policy", "publish", bench.values(version=4), "--json").json["version"] == 4
+    rolled_back = cli("policy", "publish", bench.values(version=3), "--json")
+    assert (rolled_back.code, rolled_back.error["code"]) == (3, "reference-values-older")
+    assert (rolled_back.error["found"], rolled_back.error["expected"]) == ("version 3", "at least 5")

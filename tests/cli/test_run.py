@@ -83,6 +83,7 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "policy explain",
         "policy init",
         "policy keygen",
+        "policy publish",
         "policy sign-values",
         "policy simulate",
         "policy values",

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum, auto
+from typing import Final
 
 from strongroom.attestation import initdata
 from strongroom.attestation.claims import Claims
@@ -42,9 +43,12 @@ from strongroom.broker.errors import (
     SERVICE_UNKNOWN,
 )
 from strongroom.broker.messages import Attestation
+from strongroom.broker.published import Published, with_published
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.broker.resource import Resource
 from strongroom.errors import BrokerError, PolicyRefused
+
+_NOTHING_PUBLISHED: Final[Published] = {}
 
 
 class _Stage(Enum):
@@ -77,6 +81,7 @@ class ReleaseDecision:
         another one, and as many people as it asks for have approved the release as it is now;
     13. the one-time key is an HPKE key, or each of these policies allows a release under a classical one.
 
+    A policy that names a publisher accepts what he has signed besides what it lists, while that is valid.
     In the production profile no policy's permission of simulated evidence counts.
 
     A refused attestation is final. Using the methods out of order is a `RuntimeError`.
@@ -109,6 +114,7 @@ class ReleaseDecision:
         self._init_data: InitData | None = None
         self._claims: Claims | None = None
         self._proven = False
+        self._reference_values: tuple[str, ...] = ()
 
     @property
     def tee_key(self) -> teekey.PublicKey | None:
@@ -124,6 +130,11 @@ class ReleaseDecision:
     def claims(self) -> Claims | None:
         """What the evidence says, once it is verified."""
         return self._claims
+
+    @property
+    def reference_values(self) -> tuple[str, ...]:
+        """Digests of the signed reference values that the last appraisal was offered by its policies."""
+        return self._reference_values
 
     @property
     def proven(self) -> bool:
@@ -157,12 +168,15 @@ class ReleaseDecision:
             self._attestation = attestation
             return self._init_data.service
 
-    def appraise(self, service: ServiceRecord | None, now: int) -> Claims:
+    def appraise(
+        self, service: ServiceRecord | None, now: int, *, published: Published = _NOTHING_PUBLISHED
+    ) -> Claims:
         """Rules 4 to 7.
 
         Args:
             service: The service that `answer` named, None where it is not registered.
             now: Unix time.
+            published: Signed reference values, for policies that name their publisher.
 
         Raises:
             BrokerError: `service-unknown`, `service-revoked` or `init-data-policy`.
@@ -172,7 +186,7 @@ class ReleaseDecision:
         with self._step(_Stage.ANSWERED, _Stage.APPRAISED):
             attestation, self._attestation = self._attestation, None
             assert attestation is not None  # noqa: S101 -- the stage says so
-            policy = self._policy(service)
+            policy = self._policy(service, published)
             claims = verify_evidence(attestation.evidence, policy.roots, now)
             runtime_data = attestation.runtime_data
             report_data = runtime_data.report_data()
@@ -185,13 +199,21 @@ class ReleaseDecision:
                 policy.appraise(claims, now=now, report_data=report_data)
             return claims
 
-    def service_key(self, resource: Resource, service: ServiceRecord | None, now: int) -> None:
+    def service_key(
+        self,
+        resource: Resource,
+        service: ServiceRecord | None,
+        now: int,
+        *,
+        published: Published = _NOTHING_PUBLISHED,
+    ) -> None:
         """Rules 8, 9 and 13.
 
         Args:
             resource: The service key asked for.
             service: The service of the init-data, as it is registered now.
             now: Unix time.
+            published: Signed reference values, as they are now.
 
         Raises:
             BrokerError: `service-unknown`, `service-revoked`, `init-data-policy`, `service-foreign` or
@@ -199,7 +221,7 @@ class ReleaseDecision:
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
-        policy = self._policy(service)
+        policy = self._policy(service, published)
         with _policy_of("service"):
             policy.appraise(claims, now=now)
         if resource != Resource.service_key(init_data.service):
@@ -213,6 +235,8 @@ class ReleaseDecision:
         model: ModelRecord | None,
         consent: Consent,
         now: int,
+        *,
+        published: Published = _NOTHING_PUBLISHED,
     ) -> None:
         """Rules 8 and 10 to 13.
 
@@ -222,6 +246,7 @@ class ReleaseDecision:
             model: The model, as it is registered now, None where it is not.
             consent: What its owner and its approvers have said about it and the service.
             now: Unix time.
+            published: Signed reference values, as they are now.
 
         Raises:
             BrokerError: `service-unknown`, `service-revoked`, `init-data-policy`, `resource-unknown`,
@@ -230,7 +255,7 @@ class ReleaseDecision:
             PolicyRefused: A code `policy-...`.
         """
         claims, init_data = self._appraised()
-        release_policy = self._policy(service)
+        release_policy = self._policy(service, published)
         with _policy_of("service"):
             release_policy.appraise(claims, now=now)
         if model is None:
@@ -241,7 +266,7 @@ class ReleaseDecision:
             raise BrokerError(INIT_DATA_MODEL, resource.path)
         self._check_form(release_policy, "service")
         if model.policy is not None:
-            policy = Policy.parse(model.policy)
+            policy = self._with_published(Policy.parse(model.policy), published)
             if policy.service not in {None, service.name}:
                 raise BrokerError(POLICY_SERVICE, found=policy.service, expected=service.name)
             with _policy_of("model"):
@@ -254,7 +279,9 @@ class ReleaseDecision:
         if not isinstance(self._tee_key, teekey.HpkePublicKey) and not policy.allow_classical_release:
             raise BrokerError(RELEASE_CLASSICAL, f"policy of the {whose}", expected=teekey.HPKE_ALG)
 
-    def _policy(self, service: ServiceRecord | None) -> Policy:
+    def _policy(self, service: ServiceRecord | None, published: Published) -> Policy:
+        """The release policy, if it is the one that the init-data names."""
+        self._reference_values = ()
         assert self._init_data is not None  # noqa: S101 -- the stage says so
         if service is None:
             raise BrokerError(SERVICE_UNKNOWN, found=self._init_data.service)
@@ -266,8 +293,16 @@ class ReleaseDecision:
         if policy.digest != self._init_data.release_policy:
             raise BrokerError(INIT_DATA_POLICY, found=self._init_data.release_policy, expected=policy.digest)
         if self._production:
-            return replace(policy, allow_simulated=False, simulated_roots=frozenset())
-        return policy
+            policy = replace(policy, allow_simulated=False, simulated_roots=frozenset())
+        return self._with_published(policy, published)
+
+    def _with_published(self, policy: Policy, published: Published) -> Policy:
+        """A policy with what its publisher has signed, whose digest is noted."""
+        complete = with_published(policy, published)
+        if complete.published is not None:
+            used = {*self._reference_values, complete.published.digest}
+            self._reference_values = tuple(sorted(used))
+        return complete
 
     def _appraised(self) -> tuple[Claims, InitData]:
         if self._stage is not _Stage.APPRAISED or self._claims is None or self._init_data is None:

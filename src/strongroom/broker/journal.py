@@ -70,6 +70,8 @@ def facts_of(decision: ReleaseDecision) -> dict[str, Fact]:
     if decision.init_data is not None:
         facts["service"] = decision.init_data.service
         facts["policy"] = decision.init_data.release_policy
+    if decision.reference_values:
+        facts["reference_values"] = list(decision.reference_values)
     if decision.claims is not None:
         facts["anchor"] = str(decision.claims.anchor)
         facts["measurement"] = decision.claims.measurement

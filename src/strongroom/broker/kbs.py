@@ -25,6 +25,7 @@ from strongroom.broker import (
     log_proof,
     log_tiles,
     messages,
+    published,
     registry,
     teekey,
 )
@@ -282,8 +283,8 @@ class KeyBroker:
         service = decision.answer(attestation)
         now = int(self._now())
         with self._store.read() as db:
-            record = registry.find_service(db, service)
-        claims = decision.appraise(record, now)
+            record, values = registry.find_service(db, service), published.find(db)
+        claims = decision.appraise(record, now, published=values)
         assert decision.init_data is not None  # noqa: S101 -- the decision was appraised
         self._journal.attested(decision)
         # Without the evidence of devices, which can be large; the claims say what is in it.
@@ -336,9 +337,10 @@ class KeyBroker:
         assert decision.init_data is not None  # noqa: S101 -- there is a token
         with self._store.write() as db:
             service = registry.find_service(db, decision.init_data.service)
+            values = published.find(db)
             facts: dict[str, Fact] = {**facts_of(decision), "resource": resource.path}
             if resource.type == SERVICE_KEY_TYPE:
-                decision.service_key(resource, service, now)
+                decision.service_key(resource, service, now, published=values)
                 found = epochs.honoured(db, resource.repository, now)
                 if not found:
                     raise BrokerError(NO_EPOCH)
@@ -350,7 +352,7 @@ class KeyBroker:
                 said = Consent()
                 if service is not None and model is not None:
                     said = consent.of(db, service, model)
-                decision.model_key(resource, service, model, said, now)
+                decision.model_key(resource, service, model, said, now, published=values)
                 assert model is not None  # noqa: S101 -- the decision refuses None
                 wrapped = registry.wrapped_identity(db, resource.path)
                 identity = self._store.root.unwrap(wrapped, registry.identity_context(resource.path)).decode()
@@ -360,6 +362,7 @@ class KeyBroker:
             else:
                 raise BrokerError(RESOURCE_UNKNOWN, resource.path)
             facts["document"] = log_proof.document_digest(jcs.canonical(document))
+            facts |= facts_of(decision)  # with the reference values that it was offered now
             index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
             receipt = log.receipt(db, index, log.head(db), index + 1)
         return document, index, receipt

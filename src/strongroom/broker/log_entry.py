@@ -72,6 +72,7 @@ class Event(StrEnum):
     STORE_RESTORED = "store-restored"
     APPROVED = "approved"
     APPROVAL_WITHDRAWN = "approval-withdrawn"
+    VALUES_PUBLISHED = "values-published"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,10 @@ CREATE TABLE IF NOT EXISTS approvals (
     approver TEXT NOT NULL, statement TEXT NOT NULL, until INTEGER NOT NULL,
     PRIMARY KEY (resource, service, approver)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS reference_values (
+    publisher TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, document BLOB NOT NULL,
+    PRIMARY KEY (publisher, name)
+) STRICT;
 CREATE TABLE IF NOT EXISTS log (
     seq INTEGER PRIMARY KEY, entry BLOB NOT NULL, opening BLOB NOT NULL
 ) STRICT;

@@ -13,6 +13,7 @@ from strongroom.attestation.reference_values import MAX_SIGNED, ReferenceValues,
 from strongroom.broker import keyfile
 from strongroom.cli._evidence import moment, read, shown
 from strongroom.cli._output import emit, say
+from strongroom.cli._show import open_store
 from strongroom.cli.errors import FILE_EXISTS, OPTION_INVALID
 from strongroom.crypto.sign import SECRET_SIZE, SigningKey, VerifyingKey
 from strongroom.errors import ConfigError
@@ -104,6 +105,19 @@ def run_show(path: Path, key: str | None, *, json_output: bool) -> None:
     for kind, each in sorted(values.measurements.items()):
         for measurement, label in sorted(each.items()):
             say(f"  {kind:<13} {measurement}  {label}")
+
+
+def run_publish(path: Path, home: Path | None, config: Path | None, *, json_output: bool) -> None:
+    """Take signed measurements into the key broker's store."""
+    from strongroom.broker.publishing import publish
+
+    with open_store(home, config) as store:
+        values = publish(store, read(path, MAX_SIGNED))
+    if json_output:
+        emit({"name": values.name, "version": values.version, "digest": values.digest})
+        return
+    say(f"The broker takes version {values.version} of {values.name}, {values.digest}")
+    say(f"  counts        {shown(values.not_before)} to {shown(values.expires)}")
 
 
 def _measurements(publication: Publication) -> dict[EvidenceKind, dict[str, str]]:

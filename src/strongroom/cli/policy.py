@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from strongroom.cli._options import JsonOption, ValuesOption
+from strongroom.cli._options import HomeOption, JsonOption, StoreOption, ValuesOption
 
 app = typer.Typer(help="Policies: write, explain, compare, rehearse.", no_args_is_help=True)
 
@@ -169,3 +169,16 @@ def values(
     from strongroom.cli._values import run_show
 
     run_show(file, key, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom policy publish values.json")
+def publish(
+    file: Annotated[Path, typer.Argument(help="File of `strongroom policy sign-values`.")],
+    home: HomeOption = None,
+    config: StoreOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Take signed reference values into the key broker's store, on its machine. Exit 3 if refused."""
+    from strongroom.cli._values import run_publish
+
+    run_publish(file, home, config, json_output=json_output)
