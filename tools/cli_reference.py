@@ -64,6 +64,7 @@ COMMANDS = (
     "evidence",
     "evidence pack",
     "evidence verify",
+    "evidence token",
     "evidence show",
     "evidence conformance",
     "policy",

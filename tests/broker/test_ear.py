@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from joserfc import jws
 from joserfc.jwk import ECKey
 
 from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.devices import verify_devices
-from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.roots import NVIDIA_ROOT_SHA256, TrustRoots
+from strongroom.attestation.verify import verify_evidence
 from strongroom.broker import ear, teekey
 from strongroom.broker.ear import EarIssuer, status, trust_vector
 from strongroom.broker.store import Store
@@ -125,7 +133,10 @@ def test_a_tds_registers_are_told_apart() -> None:
     [
         (CLAIMS, "affirming"),
         (replace(CLAIMS, tcb_status="SWHardeningNeeded"), "warning"),
-        (replace(CLAIMS, debug=True), "warning"),
+        (replace(CLAIMS, debug=True), "contraindicated"),  # its host can read it
+        (replace(CLAIMS, revocation_checked=False), "warning"),
+        (replace(CLAIMS, migratable=True), "warning"),
+        (replace(CLAIMS, kind=EvidenceKind.TPM), "affirming"),
         (replace(CLAIMS, anchor=Anchor.SIMULATED), "contraindicated"),
     ],
 )
@@ -255,3 +266,98 @@ def test_a_gpu_is_a_submodule_of_its_own() -> None:
         assert set(submods) == {"cpu0", "gpu0"}
         assert submods["gpu0"]["ear.status"] == expected
         assert submods["gpu0"]["ear.veraison.annotated-evidence"]["nvidia"] == each.to_json()
+
+
+def vector_of(claims: Claims) -> dict[str, int]:
+    return {name: value for name, value in trust_vector(claims).items() if value}
+
+
+def _certificates(vector: dict[str, Any], *names: str) -> str:
+    return "".join(ssl.DER_cert_to_PEM_cert(base64.b64decode(vector[name])) for name in names)
+
+
+@pytest.mark.parametrize("name", ["SNP_milan_trustee", "SNP_milan_trustee_vlek", "SNP_genoa_azure"])
+def test_the_vector_of_real_snp_guests(testdata: Path, name: str) -> None:
+    vector = json.loads((testdata / f"vectors/evidence/{name}.json").read_text())
+    collateral = {"vek": _certificates(vector, "ek"), "chain": _certificates(vector, "ask", "ark")}
+    evidence = Evidence(EvidenceKind.SNP, base64.b64decode(vector["report"]), collateral)
+    claims = verify_evidence(evidence, TrustRoots(), vector["now"])
+    good = {"configuration": 2, "executables": 3, "hardware": 2, "runtime-opaque": 2}
+    # These come without AMD's revocation list, so nobody knows whether the chip is still trusted.
+    assert vector_of(claims) == good | {"hardware": 32, "configuration": 32 if claims.migratable else 2}
+    checked = replace(claims, revocation_checked=True, migratable=False)
+    assert vector_of(checked) == good
+    members = parts(issue(claims=checked))[1]["submods"]["cpu0"]
+    assert members["ear.status"] == "affirming"
+    shown = members["ear.veraison.annotated-evidence"]["snp"]["body"]
+    assert (shown["measurement"], shown["signer"]) == (claims.measurement, claims.signer)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "tier"),
+    [
+        ("NITRO_prod", {"configuration": 2, "hardware": 2, "runtime-opaque": 32}, "warning"),
+        ("NITRO_debug", {"configuration": 32, "hardware": 2, "runtime-opaque": 96}, "contraindicated"),
+    ],
+)
+def test_the_vector_of_real_nitro_enclaves(
+    testdata: Path, name: str, expected: dict[str, int], tier: str
+) -> None:
+    vector = json.loads((testdata / f"vectors/evidence/{name}.json").read_text())
+    evidence = Evidence(EvidenceKind.NITRO, base64.b64decode(vector["doc"]))
+    claims = verify_evidence(evidence, TrustRoots(), vector["now"])
+    assert vector_of(claims) == {"executables": 3} | expected
+    members = parts(issue(claims=claims))[1]["submods"]["cpu0"]
+    assert members["ear.status"] == tier
+    shown = members["ear.veraison.annotated-evidence"]
+    assert shown["nitro"]["body"]["measurement"] == claims.measurement
+    assert shown["report_data"] == claims.report_data.hex()
+
+
+@pytest.mark.parametrize("kind", EvidenceKind)
+def test_every_kind_has_a_token(kind: EvidenceKind) -> None:
+    claims = replace(CLAIMS, kind=kind)
+    members = parts(issue(claims=claims))[1]["submods"]["cpu0"]
+    assert kind in members["ear.veraison.annotated-evidence"]
+    assert members["ear.status"] == ("warning" if kind is EvidenceKind.NITRO else "affirming")
+    simulated = replace(claims, anchor=Anchor.SIMULATED)
+    assert parts(issue(claims=simulated))[1]["submods"]["cpu0"]["ear.status"] == "contraindicated"
+    assert trust_vector(simulated)["runtime-opaque"] == 0
+
+
+def test_a_tpm_says_which_machine_and_nothing_of_its_memory() -> None:
+    assert vector_of(replace(CLAIMS, kind=EvidenceKind.TPM)) == {
+        "instance-identity": 2,
+        "configuration": 2,
+        "executables": 3,
+        "hardware": 2,
+    }
+
+
+def test_a_token_of_archived_evidence_says_as_of_when() -> None:
+    token = ISSUER.issue(
+        CLAIMS, runtime_data={}, token_id="t", policy_id="sha256:x", now=NOW, appraised_at=NOW - 86400
+    )
+    members = ISSUER.verify(token, NOW)
+    assert (members["iat"], members[ear.APPRAISED_AT]) == (NOW, NOW - 86400)
+    assert ear.APPRAISED_AT not in ISSUER.verify(issue(), NOW)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ec.generate_private_key(ec.SECP384R1()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
+        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
+        ),
+    ],
+    ids=["empty", "none", "P-384", "Ed25519", "encrypted"],
+)
+def test_another_key_makes_no_tokens(refused, pem: bytes) -> None:
+    with refused("token-key-unusable"):
+        EarIssuer.from_pem(pem, issuer="me")

@@ -62,6 +62,7 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "evidence conformance",
         "evidence pack",
         "evidence show",
+        "evidence token",
         "evidence verify",
         "frontend",
         "keys backup",

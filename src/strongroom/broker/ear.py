@@ -12,8 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
@@ -23,7 +29,7 @@ from strongroom.attestation.devices import Device
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.roots import NVIDIA_ROOT_SHA256
 from strongroom.broker import teekey
-from strongroom.broker.errors import TOKEN_EXPIRED, TOKEN_INVALID
+from strongroom.broker.errors import TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_KEY
 from strongroom.broker.store import Store
 from strongroom.errors import BrokerError
 
@@ -32,6 +38,8 @@ ISSUER: Final = "strongroom-broker"
 VERIFIER: Final = {"developer": "Strongroom", "build": "strongroom-broker 1"}
 MAX_TOKEN: Final = 32 * 1024
 TOKEN_SECONDS: Final = 300
+APPRAISED_AT: Final = "strongroom.appraised-at"
+"""A claim of ours, for archived evidence: the time as of which it was appraised. The token's own is `iat`."""
 
 _SCALAR_BYTES: Final = 32
 _SECRET: Final = "ear-key"  # noqa: S105 -- its name in the store
@@ -44,6 +52,8 @@ _APPROVED_RUNTIME: Final = 3
 _UNSAFE: Final = 32
 _UNRECOGNIZED_RUNTIME: Final = 33
 _UNRECOGNIZED_HARDWARE: Final = 97
+_ISOLATED_MEMORY: Final = 32
+_VISIBLE_MEMORY: Final = 96
 _VECTOR: Final = (
     "instance-identity",
     "configuration",
@@ -58,7 +68,7 @@ _TIERS: Final = ((2, "none"), (32, "affirming"), (96, "warning"))
 
 
 class EarIssuer:
-    """Makes and checks the tokens of one broker.
+    """Makes and checks the tokens of one issuer: a broker, or whoever appraises archived evidence.
 
     Args:
         key: P-256.
@@ -74,6 +84,21 @@ class EarIssuer:
         self._jwk = {"alg": "ES256", **teekey.coordinates(key.public_key())}
         self._issuer = issuer
         self._seconds = seconds
+
+    @classmethod
+    def from_pem(cls, pem: bytes, *, issuer: str, seconds: int = TOKEN_SECONDS) -> EarIssuer:
+        """The issuer with a private key in PEM, not encrypted.
+
+        Raises:
+            BrokerError: `token-key-unusable`.
+        """
+        try:
+            key = load_pem_private_key(pem, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise BrokerError(TOKEN_KEY, "not a private key in PEM without a password") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise BrokerError(TOKEN_KEY, expected="a key on the curve P-256")
+        return cls(key, issuer=issuer, seconds=seconds)
 
     @classmethod
     def of(cls, store: Store, *, seconds: int = TOKEN_SECONDS) -> EarIssuer:
@@ -95,7 +120,14 @@ class EarIssuer:
         return self._jwk
 
     def issue(
-        self, claims: Claims, *, runtime_data: Mapping[str, Any], token_id: str, policy_id: str, now: int
+        self,
+        claims: Claims,
+        *,
+        runtime_data: Mapping[str, Any],
+        token_id: str,
+        policy_id: str,
+        now: int,
+        appraised_at: int | None = None,
     ) -> str:
         """A token over accepted evidence.
 
@@ -105,7 +137,9 @@ class EarIssuer:
             token_id: The `jti` claim; ours is the digest of the session.
             policy_id: Digest of the policy that accepted the claims.
             now: Unix time.
+            appraised_at: Unix time as of which the evidence was appraised, if that is another one.
         """
+        then = {} if appraised_at is None else {APPRAISED_AT: appraised_at}
         vector = trust_vector(claims)
         members = {
             "eat_profile": PROFILE,
@@ -114,6 +148,7 @@ class EarIssuer:
             "iss": self._issuer,
             "jti": token_id,
             "ear.verifier-id": VERIFIER,
+            **then,
             "submods": {
                 "cpu0": {
                     "ear.status": status(vector),
@@ -156,13 +191,29 @@ class EarIssuer:
 
 
 def trust_vector(claims: Claims) -> dict[str, int]:
-    """The trustworthiness vector (AR4SI) of claims that a policy has accepted."""
-    hardware = _AFFIRMED if claims.tcb_status in {"UpToDate", ""} else _UNSAFE
+    """The trustworthiness vector (AR4SI) of claims that a policy has accepted.
+
+    The policy's word makes the executables approved; all else is what the evidence says. 0 is no claim.
+    """
+    hardware = _AFFIRMED if claims.tcb_status in {"UpToDate", ""} and claims.revocation_checked else _UNSAFE
     return dict.fromkeys(_VECTOR, 0) | {
-        "configuration": _UNSAFE if claims.debug else _AFFIRMED,
+        "instance-identity": _AFFIRMED if claims.kind is EvidenceKind.TPM else 0,  # its key is enrolled
+        "configuration": _UNSAFE if claims.debug or claims.migratable else _AFFIRMED,
         "executables": _APPROVED_RUNTIME,
         "hardware": _UNRECOGNIZED_HARDWARE if claims.simulated else hardware,
+        "runtime-opaque": _memory(claims),
     }
+
+
+def _memory(claims: Claims) -> int:
+    """Who can read what the code computes with."""
+    if claims.debug:
+        return _VISIBLE_MEMORY
+    if claims.simulated or claims.kind is EvidenceKind.TPM:
+        return 0
+    if claims.kind is EvidenceKind.NITRO:
+        return _ISOLATED_MEMORY  # by the hypervisor; the document does not say whether it is encrypted
+    return _AFFIRMED
 
 
 def status(vector: Mapping[str, int]) -> str:

@@ -313,6 +313,13 @@ TOKEN_EXPIRED: Final = define(
     exit_code=EXIT_REFUSED,
     remedy="Attest again.",
 )
+TOKEN_KEY: Final = define(
+    "token-key-unusable",
+    "The key for attestation tokens is not usable",
+    status=400,
+    exit_code=EXIT_USAGE,
+    remedy="Make one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem`.",
+)
 RESOURCE_PATH: Final = define(
     "resource-path-invalid",
     "The path names no resource",

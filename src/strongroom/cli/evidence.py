@@ -111,6 +111,34 @@ def verify(
     run_verify(file, at=at, policy=policy, values=values, json_output=json_output)
 
 
+@app.command(epilog="Example: strongroom evidence token e.json --policy policy.toml --key key.pem")
+def token(
+    file: FileArgument,
+    policy: Annotated[Path, typer.Option("--policy", help="What it must satisfy (TOML).")],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="The issuer's private key: P-256, PEM, readable by its owner only."),
+    ],
+    issuer: Annotated[str, typer.Option("--issuer", help="Who issues it (`iss`).")] = "strongroom",
+    seconds: Annotated[
+        int, typer.Option("--seconds", min=1, max=365 * 86400, help="Life of the token.")
+    ] = 300,
+    values: ValuesOption = None,
+    at: Annotated[
+        str,
+        typer.Option("--at", help="Time of the appraisal, which the token names: as for `verify`."),
+    ] = "now",
+    json_output: JsonOption = False,
+) -> None:
+    """Hand a verdict on: an attestation token (EAR, a JWT) over evidence that passes. Exit 3 if refused.
+
+    SIMULATED evidence is `contraindicated` in it whatever the policy says.
+    """
+    from strongroom.cli._token import Issue, run_token
+
+    run_token(file, policy, Issue(key, issuer, seconds), values=values, at=at, json_output=json_output)
+
+
 @app.command(epilog="Example: strongroom evidence conformance --json")
 def conformance(
     cases: Annotated[
