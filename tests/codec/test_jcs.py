@@ -7,6 +7,7 @@ import random
 import struct
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,33 @@ def test_round_trip(value):
     again = parse(text, limit=len(text))
     assert again == value
     assert canonical(again) == text
+
+
+@given(VALUES)
+def test_the_fast_way_is_the_librarys(value):
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        "",
+        0,
+        2**53 - 1,
+        -(2**53) + 1,
+        True,
+        None,
+        {"b": 1, "a": [True, None, {"": ""}], "A": -0},
+        "".join(map(chr, range(0x100))) + "\u2028\u2029\ufeff\U0001f600",
+        {"~": 1, "\x7f": 2, "\x00": 3, "/": 4},
+        {"\u00e9": 1, "\U0001f600": 2, "\ufb33": 3},
+        {"x": 1.5, "y": 1e21},
+    ],
+)
+def test_the_fast_way_is_the_librarys_at_the_edges(value):
+    assert canonical(value) == rfc8785.dumps(value)
 
 
 @given(VALUES)

@@ -14,7 +14,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from strongroom.attestation.policy import Policy
 from strongroom.broker.admin_errors import (
     APPROVAL_MISSING,
     APPROVERS_INVALID,
@@ -22,6 +21,7 @@ from strongroom.broker.admin_errors import (
     RESOURCE_REVOKED,
 )
 from strongroom.broker.database import Connection
+from strongroom.broker.policies import policy_of
 from strongroom.broker.principal import Principal
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.codec import jcs
@@ -70,7 +70,7 @@ class Consent:
             BrokerError: `resource-revoked`, `model-not-granted` or `approval-missing`.
         """
         self.check_owner(service, model)
-        found = len(self.approved(service, model, now))
+        found = len(self.approved(service, model, now)) if model.approvals else 0
         if found < model.approvals:
             raise BrokerError(
                 APPROVAL_MISSING,
@@ -110,10 +110,10 @@ def statement(service: ServiceRecord, model: ModelRecord) -> dict[str, str | Non
         "version": model.version,
         "manifest": model.manifest,
         "sealed": model.sealed,
-        "model_policy": None if model.policy is None else Policy.parse(model.policy).digest,
+        "model_policy": None if model.policy is None else policy_of(model.policy).digest,
         "tenant": service.tenant,
         "service": service.name,
-        "release_policy": Policy.parse(service.policy).digest,
+        "release_policy": policy_of(service.policy).digest,
     }
 
 

@@ -43,6 +43,7 @@ from strongroom.broker.errors import (
     SERVICE_UNKNOWN,
 )
 from strongroom.broker.messages import Attestation
+from strongroom.broker.policies import policy_of
 from strongroom.broker.published import Published, with_published
 from strongroom.broker.registry import ModelRecord, ServiceRecord
 from strongroom.broker.resource import Resource
@@ -266,7 +267,7 @@ class ReleaseDecision:
             raise BrokerError(INIT_DATA_MODEL, resource.path)
         self._check_form(release_policy, "service")
         if model.policy is not None:
-            policy = self._with_published(Policy.parse(model.policy), published)
+            policy = self._with_published(policy_of(model.policy), published)
             if policy.service not in {None, service.name}:
                 raise BrokerError(POLICY_SERVICE, found=policy.service, expected=service.name)
             with _policy_of("model"):
@@ -289,7 +290,7 @@ class ReleaseDecision:
             raise RuntimeError("the record is of another service than the init-data")
         if service.revoked:
             raise BrokerError(SERVICE_REVOKED, found=service.name)
-        policy = Policy.parse(service.policy)
+        policy = policy_of(service.policy)
         if policy.digest != self._init_data.release_policy:
             raise BrokerError(INIT_DATA_POLICY, found=self._init_data.release_policy, expected=policy.digest)
         if self._production:

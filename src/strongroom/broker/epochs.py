@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, POST_QUANTUM_RELEASE, Keyset
-from strongroom.attestation.policy import Policy
 from strongroom.broker import keyfile, log, registry
 from strongroom.broker.database import Connection
 from strongroom.broker.errors import EPOCHS_FULL, SECRET_UNREADABLE
 from strongroom.broker.log_entry import Event, Fact
+from strongroom.broker.policies import policy_of
 from strongroom.broker.registry import ServiceRecord
 from strongroom.broker.release import ServiceEpoch
 from strongroom.broker.release_forms import MAX_EPOCHS
@@ -98,7 +98,7 @@ def mint(store: Store, db: Connection, service: ServiceRecord, *, grace: int, no
         raise BrokerError(EPOCHS_FULL, expected=f"at most {MAX_EPOCHS}")
     end(db, service.name, now + grace)
     epoch = service.last_epoch + 1
-    policy = Policy.parse(service.policy)
+    policy = policy_of(service.policy)
     seeds = [store.rng(_SEED_BYTES) for _ in _KEMS]
     keyset = Keyset(
         service=service.name,

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strongroom.attestation.errors import VALUES_FOREIGN, VALUES_OLDER
-from strongroom.attestation.policy import Policy
 from strongroom.attestation.reference_checks import ReferenceDemand
 from strongroom.attestation.reference_values import ReferenceValues, SignedReferenceValues
 from strongroom.broker import log, published, registry
 from strongroom.broker.database import Connection
 from strongroom.broker.log_entry import Event, Fact
+from strongroom.broker.policies import policy_of
 from strongroom.broker.principal import OPERATOR
 from strongroom.broker.published import PublishedValues
 from strongroom.broker.store import Store
@@ -78,6 +78,6 @@ def _named(db: Connection) -> Iterator[ReferenceDemand]:
     texts = [record.policy for record in registry.services(db)]
     texts += [record.policy for record in registry.models(db) if record.policy is not None]
     for text in texts:
-        demand = Policy.parse(text).reference_values
+        demand = policy_of(text).reference_values
         if demand is not None:
             yield demand

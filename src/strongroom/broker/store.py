@@ -98,6 +98,7 @@ class Store:
         now: The clock, unix seconds.
         rng: The source of randomness.
         root: The data keys under which its secrets are wrapped.
+        signed_head: The checkpoint that this process has signed last, empty before the first.
         signing_key: The broker's signing key, the one that init-data and policies name.
     """
 
@@ -114,6 +115,7 @@ class Store:
         self.now = now
         self.rng = rng
         self.root = root
+        self.signed_head = b""
         self._database = database
         with database.write() as db:
             root.begin(db, self._claim_folder(db))

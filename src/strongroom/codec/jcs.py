@@ -42,6 +42,10 @@ def canonical(value: Any) -> bytes:
         CodecError: `json-not-representable`.
     """
     try:
+        if _is_plain(value):
+            # What the library would write, several times as fast; a test compares the two.
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+            return text.encode()
         return rfc8785.dumps(value)
     except (ValueError, RecursionError):  # the library's own errors are ValueErrors and can name content
         raise CodecError(JSON_NOT_REPRESENTABLE) from None
@@ -83,6 +87,19 @@ def parse(data: bytes | memoryview, *, limit: int, what: str = "JSON") -> Any:
 def strip_strings(data: bytes) -> bytes:
     """The JSON text without its strings, so that its structure can be counted before it is parsed."""
     return _STRINGS.sub(b"", data)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has no floats, and only names that sort by code points as they do by UTF-16 units."""
+    if isinstance(value, dict):
+        return all(
+            isinstance(name, str) and name.isascii() and _is_plain(each) for name, each in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, int):
+        return -_MAX_INTEGER <= value <= _MAX_INTEGER
+    return value is None or isinstance(value, str)
 
 
 def _check_depth(data: bytes, what: str) -> None:

@@ -25,6 +25,7 @@ MAX_NAME: Final = 256
 KEY_ID_BYTES: Final = 4
 _MAX_SIGNATURE: Final = 8 * 1024
 _DASH: Final = "\u2014 "
+_NAME: Final = re.compile(r"[^\s+\x00-\x1f]+")
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -66,11 +67,7 @@ class Note:
 
 def is_name(text: str) -> bool:
     """Whether a text may name a key: not empty, no space of Unicode, no plus, no control character."""
-    return (
-        0 < len(text) <= MAX_NAME
-        and "+" not in text
-        and not any(character.isspace() or character < " " for character in text)
-    )
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def parse(data: bytes) -> Note:
