@@ -205,6 +205,12 @@ def name_of(certificate: x509.Certificate) -> str:
     return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
 
 
+def common_name(name: x509.Name) -> str:
+    """The common name, empty if there is none or more than one."""
+    names = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
 def _read_through(certificate: x509.Certificate) -> x509.Certificate:
     """Touch what is parsed late: here is the place to find that it cannot be."""
     certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()

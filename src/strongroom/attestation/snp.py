@@ -129,14 +129,14 @@ def _choose_root(root: x509.Certificate, roots: TrustRoots) -> tuple[Anchor, str
     if product is not None and roots.amd:
         return Anchor.AMD, product
     digest = certificates.sha256(root)
-    named = _common_name(root).removeprefix("ARK-")
+    named = certificates.common_name(root.subject).removeprefix("ARK-")
     if digest in roots.simulated and named in PRODUCTS:
         return Anchor.SIMULATED, named
     raise untrusted_root(digest, roots.simulated, vendor="AMD's" if roots.amd else "")
 
 
 def _check_signature(report: SnpReport, signer: x509.Certificate) -> None:
-    kind = _common_name(signer).removeprefix("SEV-")
+    kind = certificates.common_name(signer.subject).removeprefix("SEV-")
     if kind != report.signing_key.name:
         raise EvidenceError(EVIDENCE_KEY, found=kind[:40], expected=report.signing_key.name)
     certificates.verify_p384(signer, report.r, report.s, report.signed, "SNP report")
@@ -164,11 +164,6 @@ def _init_data_digest(report: SnpReport, init_data: bytes | None) -> bytes:
     if report.host_data != hashlib.sha256(init_data).digest():
         raise EvidenceError(EVIDENCE_INIT_DATA, "HOST_DATA")
     return initdata.digest(init_data)
-
-
-def _common_name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else ""
 
 
 def _extension(certificate: x509.Certificate, oid: str) -> bytes | None:
