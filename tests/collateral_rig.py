@@ -5,6 +5,7 @@ What they have to say comes from recorded evidence or from the simulator.
 
 from __future__ import annotations
 
+import functools
 import http.server
 import os
 import threading
@@ -135,6 +136,7 @@ class Simulated:
 
     pki: Pki
     snp: SnpPlatform
+    made: dict[tuple[EvidenceKind, int], dict[str, str]] = field(default_factory=dict)
 
     def evidence(self, kind: EvidenceKind = EvidenceKind.SGX, *, now: int = NOW) -> Evidence:
         make = enclave_report if kind is EvidenceKind.SGX else td_report
@@ -143,16 +145,23 @@ class Simulated:
         return Evidence(kind, quote, self.parts(kind, now=now))
 
     def parts(self, kind: EvidenceKind = EvidenceKind.SGX, *, now: int = NOW) -> dict[str, str]:
-        return make_collateral(self.pki, kind, now)
+        if (kind, now) not in self.made:  # signatures are random
+            self.made[kind, now] = make_collateral(self.pki, kind, now)
+        return dict(self.made[kind, now])
 
     def genoa(self) -> SnpPlatform:
         """Another chip, of another product."""
-        return SnpPlatform.create(NOW, b"\x55" * 64, product="Genoa", rsa_bits=2048)
+        return _genoa()
 
     def snp_evidence(self, *, version: int = 3) -> Evidence:
         crl = self.snp.revocation_list(NOW)
         report = self.snp.report(GUEST, version=version)
         return Evidence(EvidenceKind.SNP, report, self.snp.collateral(crl=crl))
+
+
+@functools.cache
+def _genoa() -> SnpPlatform:
+    return SnpPlatform.create(NOW, b"\x55" * 64, product="Genoa", rsa_bits=2048)
 
 
 def bare(evidence: Evidence) -> Evidence:

@@ -151,7 +151,6 @@ class CollateralSource:
             assert service is not None  # noqa: S101 -- `find` has looked
             parts = service()
             validity.check(item, parts)
-            validity.period(parts)
             self.folder.keep(item, parts)
             flight.parts = parts
         except StrongroomError as error:

@@ -67,7 +67,7 @@ def period(parts: Parts) -> Period:
 
 
 def check(item: Item, parts: Parts) -> None:
-    """Refuse parts that are not those of an item, before they are kept under its name.
+    """Refuse parts that are not those of an item, or not readable, before they are kept under its name.
 
     Raises:
         EvidenceError: `collateral-answer-invalid`; the message names the part.
@@ -85,6 +85,7 @@ def check(item: Item, parts: Parts) -> None:
         _check_amd(item, parts)
     else:
         _check_vcek(item, parts)
+    period(parts)
 
 
 def _names(item: Item) -> frozenset[str]:
@@ -126,7 +127,9 @@ def _crl(name: str, text: str) -> x509.CertificateRevocationList:
         data = bytes.fromhex(text)
         if len(data) > certificates.MAX_CRL:
             raise ValueError("too large")
-        return x509.load_der_x509_crl(data)
+        crl = x509.load_der_x509_crl(data)
+        crl.issuer, crl.last_update_utc, crl.next_update_utc  # noqa: B018 -- what is parsed late
+        return crl
     except Exception as error:  # as in `certificates.parse_certificate`
         raise EvidenceError(COLLATERAL_ANSWER, name) from error
 

@@ -7,6 +7,7 @@ valid, as the source itself can, but not forge.
 
 from __future__ import annotations
 
+import functools
 import ssl
 import time
 import urllib.parse
@@ -86,6 +87,11 @@ class Web:
         self._total_seconds = total_seconds
         self._clock = clock
 
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The system's authorities, or those of the file that SSL_CERT_FILE names."""
+        return ssl.create_default_context()
+
     def get(self, url: str, *, limit: int) -> Answer:
         """Ask, and take at most `limit` bytes.
 
@@ -100,7 +106,7 @@ class Web:
 
         try:
             with (
-                httpx.Client(trust_env=False, timeout=self._step_seconds, verify=_tls()) as client,
+                httpx.Client(trust_env=False, timeout=self._step_seconds, verify=self._tls) as client,
                 client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
             ):
                 _check_status(url, response.status_code)
@@ -154,11 +160,6 @@ def _check_status(url: str, status: int) -> None:
     if status == _TOO_MANY or status >= _SERVER_FAULT:
         raise UnreachableError(COLLATERAL_UNREACHABLE, url, found=f"HTTP {status}")
     raise EvidenceError(COLLATERAL_ANSWER, url, found=f"HTTP {status}", expected=f"HTTP {_OK}")
-
-
-def _tls() -> ssl.SSLContext:
-    """The system's authorities, or those of the file that SSL_CERT_FILE names."""
-    return ssl.create_default_context()
 
 
 def _printable(text: str) -> str:
