@@ -151,6 +151,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         epoch_keys: Folder of the epochs' wrapping keys, which all brokers of a store in PostgreSQL share.
         gpu_rims: Folder with NVIDIA's signed reference values (`*.swidtag`), for attesters with GPUs; empty
             for none.
+        collateral: Folder of collateral that completes evidence which comes without; empty for none, or with
+            `pccs` or `kds` for the one in the state folder.
+        pccs: Where Intel's collateral is fetched: a PCCS, or Intel's PCS; empty for nowhere.
+        kds: Where AMD's certificates are fetched; empty for nowhere.
         root: The root key that guards the store; without it, `root.key` in the folder.
         old_root: One that opened it before, while the brokers change over.
         admin: Administration over the network; without it, only on the broker's own machine.
@@ -166,6 +170,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str = ""
     epoch_keys: str = ""
     gpu_rims: str = ""
+    collateral: str = ""
+    pccs: str = ""
+    kds: str = ""
     profile: Literal["production", "trial"] = "production"
     root: RootConfig | None = None
     old_root: RootConfig | None = None

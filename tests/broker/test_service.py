@@ -9,13 +9,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from collateral_rig import collateral_server, serve
 from part_process import PartProcess, free_port
 from strongroom.attestation import initdata
 from strongroom.attestation.beacon import SignedBeacon
+from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.gpu_rim import MAX_RIM
 from strongroom.broker import admin, log_entry
 from strongroom.broker.client import KbsClient
@@ -190,6 +193,29 @@ def test_reference_values_that_are_none_stop_it(rig, start: Start, tmp_path: Pat
     log = server.log.read_text()
     assert "broker.gpu_rims" in log
     assert log.endswith("  code:     config-invalid\n")
+
+
+def test_a_source_of_collateral_that_is_none_stops_it(rig, start: Start) -> None:
+    server = start(rig.folder, wait=False, more='pccs = "http://pccs.example.org"')
+    assert server.wait() == 2
+    assert server.log.read_text().endswith("  code:     collateral-source-invalid\n")
+
+
+def test_it_completes_evidence_from_where_its_configuration_says(rig, start: Start, tmp_path: Path) -> None:
+    with collateral_server() as vendor:
+        more = f'collateral = "{tmp_path / "collateral"}"\npccs = "{vendor.url}"'
+        server = start(rig.folder, more=more)
+        worker = rig.attester()
+
+        def bare(report_data: bytes) -> Evidence:
+            whole = worker.quote(report_data)
+            serve(vendor, whole)
+            return replace(whole, collateral=None)
+
+        with KbsClient(server.url, "sgx", bare, timeout=20) as client:
+            client.attest(worker.init_data)
+            assert client.service_key("pictures", rig.broker_key)
+    assert len(vendor.asked) == 4
 
 
 def test_what_the_command_line_changes_holds_at_once(rig, start: Start) -> None:

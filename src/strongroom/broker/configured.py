@@ -1,4 +1,4 @@
-"""The key store and the root keys that a configuration names."""
+"""The key store, the root keys and the source of collateral that a configuration names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from strongroom.attestation.collateral.source import CollateralSource, open_source
 from strongroom.broker import keyfile
 from strongroom.broker.errors import ROOT_KEY_CONFIG, STORE_LOCATION
 from strongroom.broker.rootkey import FileRootKey, RootKey
@@ -96,3 +97,15 @@ def _check(config: RootConfig, table: str) -> None:
         raise ConfigError(ROOT_KEY_CONFIG, table, expected=f"{name}, which {kind} needs")
     for name in sorted(given - needed - _POSSIBLE.get(config.kind, set())):
         raise ConfigError(ROOT_KEY_CONFIG, table, found=f"{name}, which {kind} has no use for")
+
+
+def open_collateral(config: BrokerConfig) -> CollateralSource | None:
+    """The source of collateral of a configured broker; None if it has none.
+
+    Raises:
+        ConfigError: `collateral-source-invalid`.
+    """
+    if not (config.collateral or config.pccs or config.kds):
+        return None
+    folder = Path(config.collateral) if config.collateral else home() / "collateral"
+    return open_source(folder, pccs=config.pccs, kds=config.kds)

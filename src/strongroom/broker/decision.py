@@ -13,7 +13,7 @@ as arguments: the clock's time and the rows of the store as they are at that mom
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum, auto
@@ -170,7 +170,12 @@ class ReleaseDecision:
             return self._init_data.service
 
     def appraise(
-        self, service: ServiceRecord | None, now: int, *, published: Published = _NOTHING_PUBLISHED
+        self,
+        service: ServiceRecord | None,
+        now: int,
+        *,
+        published: Published = _NOTHING_PUBLISHED,
+        collateral: Mapping[str, str] | None = None,
     ) -> Claims:
         """Rules 4 to 7.
 
@@ -178,6 +183,7 @@ class ReleaseDecision:
             service: The service that `answer` named, None where it is not registered.
             now: Unix time.
             published: Signed reference values, for policies that name their publisher.
+            collateral: What the broker has found itself, in place of what came along; None for the latter.
 
         Raises:
             BrokerError: `service-unknown`, `service-revoked` or `init-data-policy`.
@@ -188,7 +194,10 @@ class ReleaseDecision:
             attestation, self._attestation = self._attestation, None
             assert attestation is not None  # noqa: S101 -- the stage says so
             policy = self._policy(service, published)
-            claims = verify_evidence(attestation.evidence, policy.roots, now)
+            evidence = attestation.evidence
+            if collateral is not None:
+                evidence = replace(evidence, collateral=collateral)
+            claims = verify_evidence(evidence, policy.roots, now)
             runtime_data = attestation.runtime_data
             report_data = runtime_data.report_data()
             self._claims = claims

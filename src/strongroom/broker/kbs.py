@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
+from strongroom.attestation.collateral.complete import complete
+from strongroom.attestation.collateral.source import CollateralSource
 from strongroom.attestation.policy import Policy
 from strongroom.broker import (
     consent,
@@ -90,6 +92,7 @@ class KeyBroker:
         production: Release nothing on simulated evidence, whatever a policy says.
         rims: NVIDIA's signed reference values, for attesters with GPUs.
         witnessing: Witnesses that must have cosigned the log before a key leaves; None asks none.
+        collateral: Completes evidence that comes without collateral; None refuses it.
 
     Raises:
         BrokerError: A code of the store; in production `simulated-anchor`, if a policy in it allows simulated
@@ -108,6 +111,7 @@ class KeyBroker:
         production: bool = False,
         rims: Sequence[bytes] = (),
         witnessing: Witnessing | None = None,
+        collateral: CollateralSource | None = None,
     ) -> None:
         if production:
             _refuse_simulated(store)
@@ -129,6 +133,7 @@ class KeyBroker:
         self._refusals = RefusalCounter(store, now)
         self._journal = Journal(store, now)
         self._witnessing = witnessing
+        self._collateral = collateral
 
     def auth(self, body: bytes) -> Challenge:
         """Begin a session.
@@ -281,10 +286,15 @@ class KeyBroker:
         decision = session.decision
         attestation = messages.parse_attest(body, decision.kind)
         service = decision.answer(attestation)
-        now = int(self._now())
         with self._store.read() as db:
             record, values = registry.find_service(db, service), published.find(db)
-        claims = decision.appraise(record, now, published=values)
+        # On the network, if at all, only after the cheap checks, and with no transaction open.
+        collateral = None
+        if self._collateral is not None and record is not None:
+            completed = complete(attestation.evidence, self._collateral, int(self._now()))
+            collateral = completed.collateral
+        now = int(self._now())
+        claims = decision.appraise(record, now, published=values, collateral=collateral)
         assert decision.init_data is not None  # noqa: S101 -- the decision was appraised
         self._journal.attested(decision)
         # Without the evidence of devices, which can be large; the claims say what is in it.

@@ -12,7 +12,7 @@ import uvicorn
 
 from strongroom.attestation.devices import MAX_RIMS
 from strongroom.attestation.gpu_rim import MAX_RIM
-from strongroom.broker.configured import open_store
+from strongroom.broker.configured import open_collateral, open_store
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.server import create_app
 from strongroom.broker.store import Store
@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     Raises:
         BrokerError: The store cannot be opened, or `simulated-anchor`.
         ConfigError: The listen address, the store's location, the folder of reference values or a witness is
-            not usable.
+            not usable, or a source of collateral.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     host, port = split_listen(config.broker.listen)
@@ -51,6 +51,7 @@ def run(config: Config) -> None:
             production=config.broker.profile == "production",
             rims=_rims(config.broker.gpu_rims),
             witnessing=witnessing,
+            collateral=open_collateral(config.broker),
         )
         with _administration(store, config.broker, broker):
             uvicorn.run(
