@@ -153,8 +153,8 @@ class Simulated:
         """Another chip, of another product."""
         return _genoa()
 
-    def snp_evidence(self, *, version: int = 3) -> Evidence:
-        crl = self.snp.revocation_list(NOW)
+    def snp_evidence(self, *, version: int = 3, now: int = NOW) -> Evidence:
+        crl = self.snp.revocation_list(now)
         report = self.snp.report(GUEST, version=version)
         return Evidence(EvidenceKind.SNP, report, self.snp.collateral(crl=crl))
 

@@ -63,6 +63,7 @@ COMMANDS = (
     "log witness",
     "evidence",
     "evidence pack",
+    "evidence fetch",
     "evidence verify",
     "evidence token",
     "evidence show",

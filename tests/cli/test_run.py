@@ -60,6 +60,7 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "admin withdraw",
         "broker",
         "evidence conformance",
+        "evidence fetch",
         "evidence pack",
         "evidence show",
         "evidence token",

@@ -29,6 +29,7 @@ from strongroom.errors import ConfigError, PolicyRefused
 if TYPE_CHECKING:
     from strongroom.attestation.claims import Claims
     from strongroom.attestation.devices import Device
+    from strongroom.cli._collateral import Sources
 
 _PEM = b"-----BEGIN"
 
@@ -49,8 +50,11 @@ class Parts:
     rims: tuple[Path, ...]
 
 
-def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -> None:
-    """Write an evidence file."""
+def run_pack(
+    parts: Parts, output: Path, sources: Sources | None, *, collected: str, json_output: bool
+) -> None:
+    """Write an evidence file, with collateral that is fetched if there are sources of it."""
+    when = moment(collected, "--collected")
     evidence = Evidence(
         EvidenceKind(parts.kind),
         read(parts.quote, MAX_QUOTE),
@@ -58,9 +62,13 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
         None if parts.init_data is None else read(parts.init_data, MAX_INIT_DATA),
         None if parts.event_log is None else ccel.trimmed(read(parts.event_log, ccel.MAX_LOG)),
     )
+    if sources is not None:
+        from strongroom.attestation.collateral.complete import complete
+
+        evidence = complete(evidence, sources.open(), when)
     packed = EvidenceFile(
         evidence,
-        moment(collected, "--collected"),
+        when,
         None if parts.runtime_data is None else read(parts.runtime_data, MAX_RUNTIME_DATA),
         tuple(read(path, MAX_RIMS_SIZE) for path in parts.rims),
     )
@@ -71,8 +79,18 @@ def run_pack(parts: Parts, output: Path, *, collected: str, json_output: bool) -
         say(f"{output}: {parts.kind} evidence, collected {shown(packed.collected)}. Nothing was verified.")
 
 
-def run_verify(path: Path, *, at: str, policy: Path | None, values: Path | None, json_output: bool) -> None:
+def run_verify(
+    path: Path,
+    *,
+    at: str,
+    policy: Path | None,
+    values: Path | None,
+    cache: Path | None,
+    json_output: bool,
+) -> None:
     """Verify and appraise an evidence file, and print what was found."""
+    from strongroom.attestation.collateral.complete import complete
+    from strongroom.attestation.collateral.source import open_source
     from strongroom.attestation.composite import verify_composite
     from strongroom.cli._values import load_policy
     from strongroom.client.errors import POLICY_MISSING
@@ -82,8 +100,9 @@ def run_verify(path: Path, *, at: str, policy: Path | None, values: Path | None,
     demanded = load_policy(policy, values)
     file = EvidenceFile.parse(read(path, MAX_FILE))
     now = file.collected if at == "collected" else moment(at, "--at")
+    evidence = file.evidence if cache is None else complete(file.evidence, open_source(cache), now)
     bound = None if file.runtime_data is None else RuntimeData.parse(file.runtime_data)
-    claims = verify_composite(file.evidence, bound, demanded.roots, now, rims=file.rims)
+    claims = verify_composite(evidence, bound, demanded.roots, now, rims=file.rims)
     demanded.appraise(claims, now=now)
     label = "SIMULATED" if claims.simulated else "ATTESTED"
     source = at if at in {"collected", "now"} else "given"
@@ -142,8 +161,8 @@ def run_show(path: Path, *, json_output: bool) -> None:
     say(f"  quote         {len(evidence.quote)} bytes")
     say(f"  collateral    {', '.join(parts) or 'none'}")
     say(f"  init-data     {'none' if evidence.init_data is None else f'{len(evidence.init_data)} bytes'}")
-    covered = "none" if events is None else f"{len(events)} events; data is shown where its digest covers it"
-    say(f"  event log     {covered}")
+    listed = "none" if events is None else f"{len(events)} events; data is shown where its digest covers it"
+    say(f"  event log     {listed}")
     for event in events or ():
         say(f"    {ccel.describe(event)}")
 

@@ -1,4 +1,4 @@
-"""`strongroom evidence`: evidence files, to be appraised by anyone at any time."""
+"""`strongroom evidence`: evidence files, to be appraised by anyone at any time, and their collateral."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import typer
 
 from strongroom.cli._options import JsonOption, ValuesOption
 
-app = typer.Typer(help="Evidence files: pack, verify, show.", no_args_is_help=True)
+app = typer.Typer(help="Evidence files: pack, fetch, verify, show.", no_args_is_help=True)
 
 FileArgument = Annotated[Path, typer.Argument(help="Evidence file of `strongroom evidence pack`.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder of collateral. Default: `collateral` in the state folder."),
+]
+PccsOption = Annotated[
+    str | None, typer.Option("--pccs", help="Fetch Intel's collateral from this PCCS. Default: Intel's own.")
+]
+KdsOption = Annotated[
+    str | None, typer.Option("--kds", help="Fetch AMD's certificates from this KDS. Default: AMD's own.")
+]
 
 
 class Kind(StrEnum):
@@ -79,14 +89,42 @@ def pack(
     collected: Annotated[
         str, typer.Option("--collected", help="When it was collected: `now`, RFC 3339, or Unix seconds.")
     ] = "now",
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch", help="Add what the vendor states of the platform, from --cache or its services."
+        ),
+    ] = False,
+    cache: CacheOption = None,
+    pccs: PccsOption = None,
+    kds: KdsOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Put evidence, and what its verification needs, into one file. Nothing is verified."""
+    from strongroom.cli._collateral import Sources
     from strongroom.cli._evidence import Parts, run_pack
 
     rims = tuple(rim or ())
     parts = Parts(str(kind), quote, collateral, vek, chain, crl, event_log, init_data, runtime_data, rims)
-    run_pack(parts, output, collected=collected, json_output=json_output)
+    sources = Sources(cache, pccs, kds).only_if(fetch)
+    run_pack(parts, output, sources, collected=collected, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom evidence fetch e.json --cache ./collateral")
+def fetch(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Evidence files of the platforms in question, with collateral or not."),
+    ],
+    cache: CacheOption = None,
+    pccs: PccsOption = None,
+    kds: KdsOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Fetch the vendors' present collateral for evidence into a folder, to be used without a network."""
+    from strongroom.cli._collateral import Sources, run_fetch
+
+    run_fetch(files, Sources(cache, pccs, kds), json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom evidence verify e.json --at collected --policy policy.toml")
@@ -103,12 +141,16 @@ def verify(
         Path | None, typer.Option("--policy", help="What it must satisfy (TOML). Without it: exit 3.")
     ] = None,
     values: ValuesOption = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Folder of collateral, for evidence that lacks it. Nothing is fetched."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Verify evidence up to its vendor's root and appraise it under a policy. Exit 3 if refused."""
     from strongroom.cli._evidence import run_verify
 
-    run_verify(file, at=at, policy=policy, values=values, json_output=json_output)
+    run_verify(file, at=at, policy=policy, values=values, cache=cache, json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom evidence token e.json --policy policy.toml --key key.pem")

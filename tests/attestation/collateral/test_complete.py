@@ -12,7 +12,7 @@ from ssl import DER_cert_to_PEM_cert
 import pytest
 
 from collateral_rig import DAY, NOW, CollateralServer, Simulated, bare, give, serve
-from strongroom.attestation.collateral.complete import complete, find_all, items_of
+from strongroom.attestation.collateral.complete import complete, items_of, renew_all
 from strongroom.attestation.collateral.needs import AmdItem, VcekItem, needs
 from strongroom.attestation.collateral.source import CollateralSource, open_source
 from strongroom.attestation.evidence import Evidence, EvidenceKind
@@ -133,7 +133,7 @@ def test_kinds_without_collateral_stay_as_they_are(
     for kind in (EvidenceKind.NITRO, EvidenceKind.TPM):
         evidence = Evidence(kind, b"document")
         assert complete(evidence, source, NOW) is evidence
-        assert find_all(evidence, source, NOW) == {}
+        assert renew_all(evidence, source, NOW) == {}
     assert server.asked == []
 
 
@@ -289,10 +289,19 @@ def test_an_azure_vm_gets_the_list(
     assert completed.collateral.keys() == {"chain", "crl"}
 
 
-def test_find_all_looks_though_the_evidence_has_it(
+def test_a_folder_is_filled_anew_though_all_is_there(
     simulated: Simulated, server: CollateralServer, source: CollateralSource
 ) -> None:
     evidence = simulated.evidence()
     (item,) = serve(server, evidence)
-    assert find_all(evidence, source, NOW) == {item: evidence.collateral}
-    assert source.folder.load(item) == evidence.collateral
+    complete(bare(evidence), source, NOW)
+    newer = simulated.parts(now=NOW + DAY)
+    give(server, (item,), newer)
+    assert renew_all(evidence, source, NOW + DAY) == {item: newer}
+    assert source.folder.load(item) == newer
+
+
+def test_a_folder_is_not_filled_without_a_service(
+    simulated: Simulated, tmp_path: Path, code_of: Code
+) -> None:
+    assert code_of(renew_all, simulated.evidence(), open_source(tmp_path), NOW) == "collateral-missing"

@@ -6,7 +6,7 @@ evidence file stays what it is. Else the source is asked. Nothing is verified he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from strongroom.attestation import certificates
@@ -57,32 +57,32 @@ def items_of(evidence: Evidence) -> tuple[tuple[Item, ...], ...]:
     return needs(evidence.kind, evidence.quote)
 
 
-def find_all(evidence: Evidence, source: CollateralSource, now: int) -> dict[Item, dict[str, str]]:
-    """What the vendor states for evidence, by item, whether or not the evidence brings it along.
+def renew_all(evidence: Evidence, source: CollateralSource, now: int) -> dict[Item, dict[str, str]]:
+    """What the vendor states for evidence, by item, fetched anew, whether or not there is some already.
 
     Raises:
         StrongroomError: As for `complete`.
     """
-    return _first_of(items_of(evidence), source, now)
+    return _first_of(items_of(evidence), lambda item: source.renew(item, now))
 
 
 def _first(evidence: Evidence, source: CollateralSource, now: int) -> dict[str, str]:
-    found = _first_of(needs(evidence.kind, evidence.quote), source, now)
+    found = _first_of(needs(evidence.kind, evidence.quote), lambda item: source.find(item, now))
     return {name: text for parts in found.values() for name, text in parts.items()}
 
 
 def _first_of(
-    choices: tuple[tuple[Item, ...], ...], source: CollateralSource, now: int
+    choices: tuple[tuple[Item, ...], ...], find: Callable[[Item], dict[str, str]]
 ) -> dict[Item, dict[str, str]]:
     """The items of the first set that is there; of the last one, the reason why it is not."""
     *others, last = choices
     for items in others:
         try:
-            return {item: source.find(item, now) for item in items}
+            return {item: find(item) for item in items}
         except EvidenceError as error:
             if error.kind not in {COLLATERAL_NOT_FOUND, COLLATERAL_MISSING}:
                 raise
-    return {item: source.find(item, now) for item in last}
+    return {item: find(item) for item in last}
 
 
 def _with_authority(evidence: Evidence, item: Item, source: CollateralSource, now: int) -> Evidence:

@@ -104,12 +104,22 @@ class CollateralSource:
         if self._service(item) is None:
             raise EvidenceError(COLLATERAL_MISSING, fact)
         try:
-            fetched = self._fetched(item)
+            return self.renew(item, now)
         except (EvidenceError, UnreachableError) as error:
             if kept is None:
                 raise
             # Two facts: what is kept is over, and there is nothing newer.
             raise _again(error, f"{error.detail}; {fact}") from error
+
+    def renew(self, item: Item, now: int) -> dict[str, str]:
+        """The same, fetched anew: to fill a folder whose items are to last.
+
+        Raises:
+            StrongroomError: As for `find`.
+        """
+        if self._service(item) is None:
+            raise EvidenceError(COLLATERAL_MISSING, f"{item.name}: no service to fetch it from")
+        fetched = self._fetched(item)
         if not validity.period(fetched).holds(now):
             raise EvidenceError(COLLATERAL_MISSING, f"as it was fetched, {_fact(item, fetched, now)}")
         return fetched
