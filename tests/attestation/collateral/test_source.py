@@ -117,6 +117,7 @@ def test_a_service_that_has_nothing_for_that_time(now: int, timed: CollateralSou
         timed.find(ITEM, now)
     assert caught.value.code == "collateral-missing"
     assert "as it was fetched" in caught.value.detail
+    assert timed.folder.load(ITEM) is None
 
 
 def test_whether_there_is_anything(timed: CollateralSource, tmp_path: Path) -> None:
@@ -153,6 +154,32 @@ def test_a_failure_reaches_all_who_wait(timed: CollateralSource, server: Collate
     assert {str(each) for each in errors} == {str(errors[0])}
     assert len({id(each) for each in errors}) == 3  # each its own, with its own traceback
     assert len(server.asked) == 1
+
+
+def test_a_stale_service_takes_nothing_away(
+    timed: CollateralSource, server: CollateralServer, simulated: Simulated, code_of: Code
+) -> None:
+    later = simulated.parts(now=NOW + 20 * DAY)
+    give(server, (ITEM,), later)
+    timed.find(ITEM, NOW + 20 * DAY)
+    give(server, (ITEM,), simulated.parts())
+    assert code_of(timed.renew, ITEM, NOW + 40 * DAY) == "collateral-missing"
+    assert timed.find(ITEM, NOW + 40 * DAY) == later
+
+
+def test_patience_ends(server: CollateralServer, folder: CollateralFolder, simulated: Simulated) -> None:
+    serve(server, simulated.evidence())
+    source = CollateralSource(folder, pccs=Pccs(server.url, Web()), patience=0.05)
+    gate = threading.Event()
+    server.change(f"{SGX}/tcb", gate=gate)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(source.find, ITEM, NOW)
+        _until(lambda: source._threads == 1)
+        with pytest.raises(StrongroomError) as caught:
+            source.find(ITEM, NOW)
+        gate.set()
+        assert held.result() == simulated.parts()
+    assert caught.value.code == "collateral-unreachable"
 
 
 def test_those_who_need_no_network_do_not_wait(

@@ -44,7 +44,7 @@ COLLATERAL_MISSING = define(
     "No collateral is at hand that holds at the time of the appraisal",
     status=403,
     exit_code=EXIT_REFUSED,
-    remedy="Fill the folder with `strongroom evidence fetch` where there is a network.",
+    remedy="Fill the folder with `strongroom evidence fetch`; refresh the PCCS; check the clock.",
 )
 COLLATERAL_SOURCE = define(
     "collateral-source-invalid",

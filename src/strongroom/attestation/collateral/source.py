@@ -22,7 +22,11 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.attestation.collateral import validity
-from strongroom.attestation.collateral.errors import COLLATERAL_BUSY, COLLATERAL_MISSING
+from strongroom.attestation.collateral.errors import (
+    COLLATERAL_BUSY,
+    COLLATERAL_MISSING,
+    COLLATERAL_UNREACHABLE,
+)
 from strongroom.attestation.collateral.folder import CollateralFolder
 from strongroom.attestation.collateral.kds import Kds
 from strongroom.attestation.collateral.needs import DcapItem, Item
@@ -37,9 +41,14 @@ MAX_THREADS: Final = 8
 MAX_FETCHES: Final = 60
 """Most items that are fetched in a minute."""
 
+PATIENCE_SECONDS: Final = 60.0
+"""For what another thread fetches: four answers."""
+
 _MINUTE: Final = 60.0
 _FAILURE_SECONDS: Final = 30.0
 _MAX_FAILURES: Final = 1024
+
+_Service = Callable[[], dict[str, str]]
 
 
 @dataclass(slots=True)
@@ -61,6 +70,7 @@ class CollateralSource:
         clock: Monotonic time in seconds, for the limits. Whether something holds is for the caller's time.
         max_threads: Most threads that fetch or wait.
         max_fetches: Most fetches in a minute.
+        patience: Most seconds to wait for what another thread fetches.
     """
 
     def __init__(
@@ -72,6 +82,7 @@ class CollateralSource:
         clock: Callable[[], float] = time.monotonic,
         max_threads: int = MAX_THREADS,
         max_fetches: int = MAX_FETCHES,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.folder = folder
         self._pccs = pccs
@@ -79,6 +90,7 @@ class CollateralSource:
         self._clock = clock
         self._max_threads = max_threads
         self._max_fetches = max_fetches
+        self._patience = patience
         self._lock = threading.Lock()
         self._threads = 0
         self._flights: dict[str, _Flight] = {}
@@ -117,21 +129,19 @@ class CollateralSource:
         Raises:
             StrongroomError: As for `find`.
         """
-        if self._service(item) is None:
+        service = self._service(item)
+        if service is None:
             raise EvidenceError(COLLATERAL_MISSING, f"{item.name}: no service to fetch it from")
-        fetched = self._fetched(item)
-        if not validity.period(fetched).holds(now):
-            raise EvidenceError(COLLATERAL_MISSING, f"as it was fetched, {_fact(item, fetched, now)}")
-        return fetched
+        return self._fetched(item, service, now)
 
-    def _service(self, item: Item) -> Callable[[], dict[str, str]] | None:
+    def _service(self, item: Item) -> _Service | None:
         if isinstance(item, DcapItem):
             pccs = self._pccs
             return None if pccs is None else lambda: pccs.fetch(item)
         kds = self._kds
         return None if kds is None else lambda: kds.fetch(item)
 
-    def _fetched(self, item: Item) -> dict[str, str]:
+    def _fetched(self, item: Item, service: _Service, now: int) -> dict[str, str]:
         """What the service says, by this thread or by another that is at it already."""
         with self._lock:
             self._check_limits(item)
@@ -143,9 +153,9 @@ class CollateralSource:
             self._threads += 1
         try:
             if leads:
-                self._fly(item, flight)
-            else:
-                flight.landed.wait()  # its leader is bounded in time by `Web`
+                self._fly(item, flight, service, now)
+            elif not flight.landed.wait(self._patience):
+                raise UnreachableError(COLLATERAL_UNREACHABLE, f"{item.name}: no answer yet")
         finally:
             with self._lock:
                 self._threads -= 1
@@ -155,12 +165,13 @@ class CollateralSource:
             raise RuntimeError("the thread that fetched collateral has failed")
         return flight.parts
 
-    def _fly(self, item: Item, flight: _Flight) -> None:
+    def _fly(self, item: Item, flight: _Flight, service: _Service, now: int) -> None:
         try:
-            service = self._service(item)
-            assert service is not None  # noqa: S101 -- `find` has looked
             parts = service()
             validity.check(item, parts)
+            if not validity.period(parts).holds(now):
+                # Not kept: what is kept may be better.
+                raise EvidenceError(COLLATERAL_MISSING, f"as it was fetched, {_fact(item, parts, now)}")
             self.folder.keep(item, parts)
             flight.parts = parts
         except StrongroomError as error:
