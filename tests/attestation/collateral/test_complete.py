@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from strongroom.attestation.roots import TrustRoots
 from strongroom.attestation.snp_report import SigningKey, SnpReport
 from strongroom.attestation.verify import verify_evidence
 from strongroom.errors import StrongroomError
+from strongroom_simulator.quotes import QuotingEnclave, td_report
+from strongroom_simulator.tpm import SimulatedTpm
 
 Vector = Callable[[str], tuple[Evidence, int]]
 Code = Callable[..., str | None]
@@ -287,6 +290,32 @@ def test_an_azure_vm_gets_the_list(
     completed = complete(evidence, source, NOW)
     assert completed.collateral is not None
     assert completed.collateral.keys() == {"chain", "crl"}
+
+
+def test_an_azure_vm_on_tdx_gets_what_its_quote_needs(
+    simulated: Simulated, server: CollateralServer, source: CollateralSource
+) -> None:
+    tpm = SimulatedTpm(pcrs={4: b"\x04" * 32})
+    enclave = QuotingEnclave(simulated.pki, EvidenceKind.TDX, os.urandom)
+    quote = enclave.quote(td_report(bytes(48), bytes(48), tpm.hardware_data()))
+    parts = simulated.parts(EvidenceKind.TDX)
+    evidence = Evidence(EvidenceKind.AZ_TDX, tpm.azure_tdx(bytes(32), quote), parts)
+    (item,) = serve(server, evidence)
+    assert item.name == "tdx-51d000000000-platform"
+    completed = complete(bare(evidence), source, NOW)
+    assert completed == evidence
+    assert verify_evidence(completed, _roots(simulated), NOW).tcb_status == "UpToDate"
+
+
+def test_a_failure_is_not_taken_for_another_product(
+    simulated: Simulated, server: CollateralServer, source: CollateralSource, code_of: Code
+) -> None:
+    evidence = simulated.snp_evidence(version=2)
+    ((vcek, _), _) = needs(evidence.kind, evidence.quote)
+    assert isinstance(vcek, VcekItem)
+    server.serve_vcek(vcek, b"garbage")
+    assert code_of(complete, bare(evidence), source, NOW) == "collateral-answer-invalid"
+    assert len(server.asked) == 1
 
 
 def test_a_folder_is_filled_anew_though_all_is_there(

@@ -227,6 +227,11 @@ def test_chains_come_through_their_encoding(text: str, space: bool) -> None:
     assert chain_of(Answer("", {"chain": value}, b""), "Chain") == pem
 
 
+def test_a_chain_that_is_not_ascii() -> None:
+    value = urllib.parse.quote("-----BEGIN CERTIFICATE-----\n\u00e9")
+    assert _code(chain_of, Answer("", {"chain": value}, b""), "Chain") == "collateral-answer-invalid"
+
+
 def test_a_chain_of_many(simulated: Simulated) -> None:
     value = urllib.parse.quote(simulated.parts()["tcb_info_issuer_chain"] * 30)
     assert _code(chain_of, Answer("", {"chain": value}, b""), "Chain") == "collateral-answer-invalid"

@@ -163,6 +163,20 @@ def test_the_qe_identity_of_the_other_tee(
     assert code_of(check, item, {**parts, "qe_identity": other}) == "collateral-answer-invalid"
 
 
+def test_the_tcb_info_of_the_other_tee(
+    item: DcapItem, parts: dict[str, str], simulated: Simulated, code_of: Code
+) -> None:
+    other = simulated.parts(EvidenceKind.TDX)["tcb_info"]
+    assert code_of(check, item, {**parts, "tcb_info": other}) == "collateral-answer-invalid"
+
+
+@pytest.mark.parametrize("name", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "root_ca_crl"])
+def test_parts_that_nobody_compares_must_be_readable(
+    name: str, item: DcapItem, parts: dict[str, str], code_of: Code
+) -> None:
+    assert code_of(check, item, {**parts, name: "-----BEGIN CERTIFICATE-----"}) == "collateral-answer-invalid"
+
+
 @pytest.mark.parametrize("name", ["tcb_info_signature", "qe_identity_signature"])
 @pytest.mark.parametrize("text", ["", "0" * 127, "0" * 129, "g" * 128, "0" * 126 + "\n0"])
 def test_signatures_have_128_digits(
