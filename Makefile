@@ -27,7 +27,12 @@ $(VENV)-docs/.docs: pyproject.toml constraints.txt
 demo: $(VENV)/.demo ## seal real pictures to a service on this machine and read its answers
 	@$(BIN)/python demo/run.py
 
-test: $(VENV)/.dev ## all tests
+# Built when it is installed, against Debian's tpm2-tss; without that its tests are skipped.
+$(VENV)/.tpm: $(VENV)/.dev
+	@tools/packages gcc libtss2-dev pkg-config
+	@if pkg-config --exists tss2-esys 2>/dev/null; then tools/setup $(PYTHON) $(VENV) tpm && touch $@; fi
+
+test: $(VENV)/.tpm ## all tests
 	@tools/packages redis-server postgresql softhsm2 swtpm swtpm-tools tpm2-tools
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not alone"
 	$(BIN)/python -m pytest -m alone

@@ -17,10 +17,14 @@ class SoftTpm:
     """A TPM that runs until `stop`. Its state is empty at first: another TPM than any before."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._start()
+
+    def _start(self) -> None:
         port = _free_port()
         self.tcti = f"swtpm:host=127.0.0.1,port={port}"
         self._process = subprocess.Popen(
-            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}",
+            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}",
              "--flags", "not-need-init,startup-clear",
              "--server", f"type=tcp,port={port},bindaddr=127.0.0.1,disconnect",
              "--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1"],
@@ -40,6 +44,11 @@ class SoftTpm:
         """Run one of tpm2-tools."""
         environment = {**os.environ, "TPM2TOOLS_TCTI": self.tcti, "TSS2_LOG": "all+none"}
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+
+    def restart(self) -> None:
+        """Switch it off and on again; it may have another address then."""
+        self.stop()
+        self._start()
 
     def stop(self) -> None:
         """Switch it off."""

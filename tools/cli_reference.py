@@ -62,6 +62,7 @@ COMMANDS = (
     "log keygen",
     "log witness",
     "evidence",
+    "evidence collect",
     "evidence pack",
     "evidence fetch",
     "evidence verify",

@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from mutants import mutants
 from strongroom.attestation.evidence import MAX_QUOTE
 from strongroom.attestation.tpm_forms import (
+    Quote,
     init_data_digest,
+    nonce,
     parse_azure_snp,
     parse_azure_tdx,
     parse_tpm,
     report_data,
+    write_azure,
+    write_tpm,
 )
 from strongroom.attestation.tpm_structures import frame_rsassa
 from strongroom.errors import EvidenceError
@@ -139,3 +143,30 @@ def test_mutants_give_our_errors_only(parse: Callable[[bytes], Any], good: dict[
         except EvidenceError:
             refused += 1
     assert refused > 2000
+
+
+PCRS = dict(enumerate(TPM.registers()))
+ATTEST = TPM.attest(NONCE)
+
+
+def test_what_is_written_is_read_again() -> None:
+    quote = Quote(ATTEST, frame_rsassa(TPM.sign(ATTEST)), PCRS)
+    machine = parse_tpm(write_tpm(TPM.spki, quote))
+    assert (machine.ak, machine.quote) == (TPM.spki, quote)
+    on_snp = parse_azure_snp(write_azure(b"\xfb\xff report", quote, {"vcek": b"\xfb vcek"}))
+    assert (on_snp.hcl_report, on_snp.quote, on_snp.hardware) == (b"\xfb\xff report", quote, b"\xfb vcek")
+    on_tdx = parse_azure_tdx(write_azure(b"report", quote, {"td_quote": b"quote"}))
+    assert (on_tdx.quote, on_tdx.hardware) == (quote, b"quote")
+
+
+def test_azure_knows_no_other_signature_than_rsassa() -> None:
+    ecdsa = bytes.fromhex("0018000b") + b"\x00\x01r\x00\x01s"
+    with pytest.raises(EvidenceError, match=r"expected RSASSA.*evidence-algorithm"):
+        write_azure(b"report", Quote(ATTEST, ecdsa, PCRS), {"vcek": b""})
+
+
+@given(st.binary(min_size=64, max_size=64), st.sampled_from([0, 15, 16, 17, 64]))
+def test_report_data_comes_back_from_its_nonce(given_bytes: bytes, zeros: int) -> None:
+    whole = given_bytes[: 64 - zeros] + bytes(zeros)
+    assert report_data(nonce(whole)) == whole
+    assert len(nonce(whole)) == (48 if whole.endswith(bytes(16)) else 64)

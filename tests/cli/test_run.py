@@ -59,6 +59,7 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "admin tenant",
         "admin withdraw",
         "broker",
+        "evidence collect",
         "evidence conformance",
         "evidence fetch",
         "evidence pack",

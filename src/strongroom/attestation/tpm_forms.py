@@ -21,9 +21,9 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from strongroom.attestation import initdata
-from strongroom.attestation.errors import EVIDENCE_INIT_DATA, EVIDENCE_MALFORMED
+from strongroom.attestation.errors import EVIDENCE_ALGORITHM, EVIDENCE_INIT_DATA, EVIDENCE_MALFORMED
 from strongroom.attestation.evidence import MAX_QUOTE
-from strongroom.attestation.tpm_structures import TpmHash, frame_rsassa
+from strongroom.attestation.tpm_structures import TpmHash, TpmScheme, TpmSignature, frame_rsassa
 from strongroom.codec import b64, jcs
 from strongroom.errors import CodecError, EvidenceError
 
@@ -34,6 +34,7 @@ INIT_DATA_PCR: Final = 8
 """The register that is extended with the init-data, once, before anything else is measured into it."""
 
 REPORT_DATA_SIZE: Final = 64
+_DIGEST_SIZE: Final = 48
 
 _PcrText = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64}|[0-9A-F]{64})\Z")]
 
@@ -144,6 +145,49 @@ def parse_tpm(data: bytes) -> TpmForm:
     return TpmForm(_base64(form.ak_public), _quote(form.tpm_quote, _base64))
 
 
+def write_azure(hcl_report: bytes, quote: Quote, hardware: Mapping[str, bytes]) -> bytes:
+    """The form of an Azure VM.
+
+    Args:
+        hcl_report: The report of the paravisor.
+        quote: Of the virtual TPM; its signature is RSASSA.
+        hardware: One member: `vcek` (certificate in DER) or `td_quote`.
+
+    Raises:
+        EvidenceError: `evidence-algorithm`: another signature.
+    """
+    signature = TpmSignature.parse(quote.signature)
+    if signature.scheme is not TpmScheme.RSASSA:
+        raise EvidenceError(EVIDENCE_ALGORITHM, "signature of the quote", expected=TpmScheme.RSASSA.name)
+    form = {
+        "version": 1,
+        "hcl_report": _to_padded_url(hcl_report),
+        "tpm_quote": _quote_json(signature.values[0].hex(), quote.attest.hex(), quote.pcrs),
+        **{name: _to_padded_url(value) for name, value in hardware.items()},
+    }
+    return jcs.canonical(form)
+
+
+def write_tpm(ak: bytes, quote: Quote) -> bytes:
+    """The form of a machine with a TPM.
+
+    Args:
+        ak: The attestation key, SubjectPublicKeyInfo in DER.
+        quote: By that key.
+    """
+    signature, attest = b64.encode_std(quote.signature), b64.encode_std(quote.attest)
+    form = {"ak_public": b64.encode_std(ak), "tpm_quote": _quote_json(signature, attest, quote.pcrs)}
+    return jcs.canonical(form)
+
+
+def nonce(report_data: bytes) -> bytes:
+    """What a TPM is asked to sign for report data of 64 bytes: without the zeros at its end, if they are 16.
+
+    See `report_data`, which is the way back.
+    """
+    return report_data[:_DIGEST_SIZE] if not any(report_data[_DIGEST_SIZE:]) else report_data
+
+
 def report_data(nonce: bytes) -> bytes:
     """What a quote's nonce binds, as a report of 64 bytes would have it.
 
@@ -183,6 +227,18 @@ def _azure_quote(form: _Quote) -> Quote:
 def _quote(form: _Quote, decode: Callable[[str], bytes]) -> Quote:
     pcrs = {number: bytes.fromhex(value) for number, value in enumerate(form.pcrs)}
     return Quote(decode(form.message), decode(form.signature), pcrs)
+
+
+def _quote_json(signature: str, message: str, pcrs: Mapping[int, bytes]) -> dict[str, object]:
+    return {
+        "signature": signature,
+        "message": message,
+        "pcrs": [value.hex() for _, value in sorted(pcrs.items())],
+    }
+
+
+def _to_padded_url(data: bytes) -> str:
+    return b64.encode_std(data).replace("+", "-").replace("/", "_")
 
 
 def _hex(text: str) -> bytes:

@@ -10,7 +10,7 @@ import typer
 
 from strongroom.cli._options import JsonOption, ValuesOption
 
-app = typer.Typer(help="Evidence files: pack, fetch, verify, show.", no_args_is_help=True)
+app = typer.Typer(help="Evidence files: collect, pack, fetch, verify, show.", no_args_is_help=True)
 
 FileArgument = Annotated[Path, typer.Argument(help="Evidence file of `strongroom evidence pack`.")]
 CacheOption = Annotated[
@@ -108,6 +108,72 @@ def pack(
     parts = Parts(str(kind), quote, collateral, vek, chain, crl, event_log, init_data, runtime_data, rims)
     sources = Sources(cache, pccs, kds).only_if(fetch)
     run_pack(parts, output, sources, collected=collected, json_output=json_output)
+
+
+@app.command(epilog="Example: strongroom evidence collect --kind tdx -o e.json")
+def collect(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Evidence file to write.")] = None,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="Only say what this host has, and what is missing for the others.")
+    ] = False,
+    kind: Annotated[
+        Kind | None, typer.Option("--kind", help="Kind to collect. Default: the first that is there.")
+    ] = None,
+    report_data: Annotated[
+        str | None,
+        typer.Option("--report-data", help="What it shall bind: hex, at most 64 bytes. Default: zeros."),
+    ] = None,
+    gpus: Annotated[
+        bool, typer.Option("--gpus", help="With the evidence of NVIDIA GPUs; the report data binds it.")
+    ] = False,
+    nonce: Annotated[
+        str | None,
+        typer.Option("--nonce", help="With --gpus: the verifier's challenge, a text. Default: a random one."),
+    ] = None,
+    init_data: Annotated[
+        Path | None, typer.Option("--init-data", help="What the TEE was started with, to go along.")
+    ] = None,
+    event_log: Annotated[
+        bool, typer.Option("--event-log", help="tdx: with the event log (CCEL), which needs root.")
+    ] = False,
+    tcti: Annotated[
+        str | None, typer.Option("--tcti", help="How to reach the TPM. Default: `device:/dev/tpmrm0`.")
+    ] = None,
+    ak_handle: Annotated[
+        str | None,
+        typer.Option(
+            "--ak-handle", help="tpm: handle of the attestation key. Default: one made from its seed."
+        ),
+    ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch", help="Add what the vendor states of the platform, from --cache or its services."
+        ),
+    ] = False,
+    cache: CacheOption = None,
+    pccs: PccsOption = None,
+    kds: KdsOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Collect evidence about the place where this runs, into an evidence file. Nothing is verified."""
+    from strongroom.cli._collateral import Sources
+    from strongroom.cli._collect import Asked, run_collect, run_list
+
+    asked = Asked(
+        None if kind is None else str(kind),
+        report_data,
+        nonce,
+        init_data,
+        tcti,
+        ak_handle,
+        gpus=gpus,
+        event_log=event_log,
+    )
+    if list_sources:
+        run_list(asked, json_output=json_output)
+    else:
+        run_collect(asked, output, Sources(cache, pccs, kds).only_if(fetch), json_output=json_output)
 
 
 @app.command(epilog="Example: strongroom evidence fetch e.json --cache ./collateral")

@@ -1,0 +1,185 @@
+"""A TPM 2.0 through tpm2-pytss (the extra `tpm`), as far as collectors need it.
+
+Objects live only as long as the connection: nothing is left in the TPM.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from strongroom.attestation import tpm_forms
+from strongroom.attestation.collectors.errors import (
+    COLLECTOR_ABSENT,
+    COLLECTOR_FAILED,
+    COLLECTOR_RACED,
+)
+from strongroom.attestation.tpm_structures import TpmQuote, TpmSignature
+from strongroom.errors import EvidenceError
+
+DEFAULT: Final = "device:/dev/tpmrm0"
+"""The kernel's resource manager."""
+
+_BANK: Final = "sha256"
+_AT_ONCE: Final = 8
+"""Registers that one answer holds."""
+
+_TRIES: Final = 3
+_CHUNK: Final = 1024
+"""Bytes of an NV index that every TPM reads at once."""
+
+_T = TypeVar("_T")
+
+
+class TpmDevice:
+    """An open TPM. Get one from `opened`.
+
+    Args:
+        esys: The connection, `tpm2_pytss.ESAPI`.
+    """
+
+    def __init__(self, esys: Any) -> None:
+        self._esys = esys
+
+    @contextmanager
+    def made_key(self) -> Iterator[Any]:
+        """An attestation key that is made anew from the TPM's seed, the same one each time, and then dropped.
+
+        It is a restricted ECDSA P-256 key in the endorsement hierarchy. It is another one only after the
+        TPM's owner has given the TPM another endorsement seed.
+
+        Raises:
+            EvidenceError: `collector-failed`.
+        """
+        from tpm2_pytss.constants import ESYS_TR, TPMA_OBJECT
+        from tpm2_pytss.types import TPM2B_PUBLIC
+
+        attributes = (
+            TPMA_OBJECT.FIXEDTPM
+            | TPMA_OBJECT.FIXEDPARENT
+            | TPMA_OBJECT.SENSITIVEDATAORIGIN
+            | TPMA_OBJECT.USERWITHAUTH
+            | TPMA_OBJECT.RESTRICTED
+            | TPMA_OBJECT.SIGN_ENCRYPT
+        )
+        template = TPM2B_PUBLIC.parse("ecc256:ecdsa-sha256:null", objectAttributes=attributes)
+        make = functools.partial(self._esys.create_primary, None, template, ESYS_TR.ENDORSEMENT)
+        key = self._do("attestation key", make)[0]
+        try:
+            yield key
+        finally:
+            self._esys.flush_context(key)
+
+    def persistent_key(self, handle: int) -> Any:
+        """A key that is in the TPM.
+
+        Raises:
+            EvidenceError: `collector-absent`: there is none.
+        """
+        try:
+            return self._do(f"key at {handle:#x}", lambda: self._esys.tr_from_tpmpublic(handle))
+        except EvidenceError as error:
+            raise EvidenceError(COLLECTOR_ABSENT, f"the TPM has no key at {handle:#x}") from error
+
+    def public_key(self, key: Any) -> bytes:
+        """Its public part, SubjectPublicKeyInfo in DER.
+
+        Raises:
+            EvidenceError: `collector-failed`.
+        """
+        public = self._do("public key", lambda: self._esys.read_public(key)[0])
+        return bytes(public.publicArea.to_der())
+
+    def quote(self, key: Any, nonce: bytes) -> tpm_forms.Quote:
+        """A quote over all registers of the bank SHA-256.
+
+        The registers are read one by one before; if one has changed until the quote, all are read again.
+
+        Args:
+            key: Of this object's methods.
+            nonce: 1 to 64 bytes.
+
+        Raises:
+            EvidenceError: `collector-failed`, or `collector-raced`: registers change all the time.
+        """
+        selection = f"{_BANK}:" + ",".join(str(number) for number in range(tpm_forms.PCRS))
+        for _ in range(_TRIES):
+            pcrs = dict(enumerate(self._registers()))
+            attest, signature = self._do("quote", lambda: self._esys.quote(key, selection, nonce))
+            made = tpm_forms.Quote(bytes(attest), bytes(signature.marshal()), pcrs)
+            if _covers(made):
+                return made
+        raise EvidenceError(COLLECTOR_RACED, "registers of the TPM")
+
+    def read_nv(self, index: int) -> bytes:
+        """The content of an NV index that its owner may read.
+
+        Raises:
+            EvidenceError: `collector-absent`: there is no such index.
+        """
+        from tpm2_pytss.constants import ESYS_TR
+
+        try:
+            handle = self._do("NV index", lambda: self._esys.tr_from_tpmpublic(index))
+        except EvidenceError as error:
+            raise EvidenceError(COLLECTOR_ABSENT, f"the TPM has no NV index {index:#x}") from error
+        size = int(self._do("NV index", lambda: self._esys.nv_read_public(handle)[0].nvPublic.dataSize))
+        found = bytearray()
+        while len(found) < size:
+            count = min(_CHUNK, size - len(found))
+            read = functools.partial(self._esys.nv_read, handle, count, len(found), auth_handle=ESYS_TR.OWNER)
+            found += bytes(self._do("NV index", read))
+        return bytes(found)
+
+    def _registers(self) -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < tpm_forms.PCRS:
+            numbers = ",".join(str(len(found) + offset) for offset in range(_AT_ONCE))
+            values = self._do("registers", functools.partial(self._esys.pcr_read, f"{_BANK}:{numbers}"))[2]
+            if len(values) != _AT_ONCE:
+                raise EvidenceError(COLLECTOR_FAILED, "the TPM has no bank of registers for SHA-256")
+            found += [bytes(value) for value in values]
+        return found
+
+    def _do(self, what: str, call: Callable[[], _T]) -> _T:
+        from tpm2_pytss import TSS2_Exception
+
+        try:
+            return call()
+        except TSS2_Exception as error:
+            raise EvidenceError(COLLECTOR_FAILED, f"{what} of the TPM: {error}") from error
+
+
+@contextmanager
+def opened(tcti: str = DEFAULT) -> Iterator[TpmDevice]:
+    """Connect to a TPM.
+
+    Args:
+        tcti: How to reach it, in the words of tpm2-tss, for example `device:/dev/tpmrm0`.
+
+    Raises:
+        EvidenceError: `collector-absent`: no TPM, or tpm2-pytss is not installed.
+    """
+    os.environ.setdefault("TSS2_LOG", "all+none")  # what fails is in the error; the library would print it
+    try:
+        from tpm2_pytss import ESAPI, TSS2_Exception
+    except ImportError as error:
+        raise EvidenceError(
+            COLLECTOR_ABSENT, "tpm2-pytss is not installed; install strongroom[tpm] and Debian's libtss2-dev"
+        ) from error
+    try:
+        esys = ESAPI(tcti)
+    except TSS2_Exception as error:
+        raise EvidenceError(COLLECTOR_ABSENT, f"TPM at {tcti}: {error}") from error
+    with esys:
+        yield TpmDevice(esys)
+
+
+def _covers(quote: tpm_forms.Quote) -> bool:
+    """Whether the registers were those that were read."""
+    values = b"".join(value for _, value in sorted(quote.pcrs.items()))
+    digest = TpmSignature.parse(quote.signature).digest.digest(values)
+    return TpmQuote.parse(quote.attest).pcr_digest == digest
