@@ -45,6 +45,7 @@ COMMANDS = (
     "admin list",
     "admin tenant",
     "admin seal",
+    "admin secret",
     "admin service",
     "admin rotate",
     "admin grant",

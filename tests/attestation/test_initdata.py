@@ -144,7 +144,8 @@ ENTRY = tomllib.loads(GOOD.to_toml().decode())["data"]["strongroom.toml"]
         b"x = " + b"1" * 5000,
         b"x = " + b"[" * 5000,
         _outer(ENTRY, head='version = "0.2.0"\nalgorithm = "sha384"\n'),
-        _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "sha256"\n'),
+        _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "md5"\n'),
+        _outer(ENTRY, head='version = "0.1.0"\nalgorithm = 384\n'),
         _outer(ENTRY, head='version = "0.1.0"\n'),
         _outer(ENTRY, head='version = "0.1.0"\nalgorithm = "sha384"\nextra = 1\n'),
         _outer("not toml"),
@@ -154,7 +155,7 @@ ENTRY = tomllib.loads(GOOD.to_toml().decode())["data"]["strongroom.toml"]
         _outer(ENTRY + "witnesses = []\nwitness_threshold = 0\n"),
         _outer(ENTRY + f'witnesses = ["{WITNESS}"]\nwitness_threshold = true\n'),
         _outer("".join(ENTRY.splitlines(keepends=True)[1:])),
-        _outer(ENTRY) + b"\"policy.rego\" = 'allow'\n",
+        b'version = "0.1.0"\nalgorithm = "sha384"\n[data]\n"policy.rego" = "allow"\n',
         b'version = "0.1.0"\nalgorithm = "sha384"\ndata = 5\n',
         b'version = "0.1.0"\nalgorithm = "sha384"\n[data]\n"strongroom.toml" = 5\n',
         _outer(ENTRY.replace('"lite"', "5")),
@@ -167,6 +168,13 @@ def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(EvidenceError) as caught:
         initdata.parse(data)
     assert caught.value.code == "init-data-malformed"
+
+
+def test_a_guest_of_confidential_containers_has_more_in_it() -> None:
+    others = b"\"aa.toml\" = 'x = 1'\n\"cdh.toml\" = 'y = 2'\n\"policy.rego\" = 'allow'\n"
+    for algorithm in ("sha256", "sha-384", "sha512"):
+        head = f'version = "0.1.0"\nalgorithm = "{algorithm}"\n'
+        assert initdata.parse(_outer(ENTRY, head=head) + others) == GOOD
 
 
 def test_mutants_raise_our_errors_only(survey: Callable[..., Any], mutants: Callable[..., Any]) -> None:

@@ -147,3 +147,12 @@ def test_who_administers_nothing_sees_nothing(rig) -> None:
     everything = perform(rig.store, ListRequest(), OPERATOR)
     assert [each["service"] for each in everything["services"]] == ["pictures"]
     assert [each["resource"] for each in everything["models"]] == ["kbs:///" + MODEL]
+
+
+def test_a_secret_is_registered(rig, refused) -> None:
+    answer = ask(rig, ask="secret", resource="default/credential/x", content="c2VjcmV0")
+    assert answer["resource"] == "kbs:///default/credential/x"
+    assert "c2VjcmV0" not in json.dumps(answer)
+    for content in ("c2VjcmV0=", "?", "A" * 100_000):
+        with refused("admin-request-invalid"):
+            ask(rig, ask="secret", resource="default/credential/x", content=content)

@@ -177,3 +177,23 @@ def test_a_file_that_is_too_large_or_no_text(cli, home: Path, tmp_path: Path) ->
         path.write_bytes(data)
         result = cli("admin", "service", "s", "--policy", path, "--model", "a/model/b", "--custodian", "c")
         assert (result.code, "file-unreadable" in result.err) == (2, True)
+
+
+def test_a_secret_goes_to_the_broker_and_is_listed(bank: Bank, cli) -> None:
+    source = bank.folder / "password"
+    source.write_bytes(b"hunter2")
+    options = ("bank/credential/database", "--from", source, "--policy", bank.policy)
+    result = bank.as_("alice", "secret", *options)
+    assert (result.code, result.out) == (0, "Registered kbs:///bank/credential/database.\n")
+    assert "  secret  kbs:///bank/credential/database  version " in cli("admin", "list").out
+    arguments = ("--tenant", "bank", "--policy", bank.policy, "--custodian", "Example Bank")
+    assert bank.as_("alice", "service", "loans", *arguments, "--secret", "bank/credential/database").code == 0
+    assert b"hunter2" not in result.out.encode() + result.err.encode()
+
+
+def test_a_secret_that_is_too_long_or_not_there(bank: Bank) -> None:
+    source = bank.folder / "password"
+    source.write_bytes(b"x" * (64 * 1024 + 1))
+    assert "admin-request-invalid" in bank.as_("alice", "secret", "bank/credential/x", "--from", source).err
+    missing = bank.as_("alice", "secret", "bank/credential/x", "--from", bank.folder / "none")
+    assert (missing.code, "file-unreadable" in missing.err) == (2, True)

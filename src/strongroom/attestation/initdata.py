@@ -8,6 +8,7 @@ CONFIGID (SGX) or MRCONFIGID (TDX) carries it. See docs/reference/init-data.md.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ MAX_MODELS: Final = 64
 _ENTRY: Final = "strongroom.toml"
 _VERSION: Final = "0.1.0"
 _ALGORITHM: Final = "sha384"
+_ALGORITHMS: Final = re.compile(r"sha-?(256|384|512)")
+"""What the launcher of a guest was told. What counts is the digest that its kind of evidence carries."""
+
 MAX_WITNESSES: Final = 16
 _NAMES: Final = ("service", "broker_key", "release_policy", "models")
 _WITNESS_NAMES: Final = ("witnesses", "witness_threshold")
@@ -99,11 +103,11 @@ def parse(data: bytes) -> InitData:
         raise EvidenceError(INIT_DATA_MALFORMED, "not UTF-8") from None
     outer = Fields(INIT_DATA_MALFORMED, "init-data", _toml(text), ("version", "algorithm", "data"))
     outer.constant("version", _VERSION)
-    outer.constant("algorithm", _ALGORITHM)
-    entries = Fields(INIT_DATA_MALFORMED, "init-data, data", outer.raw("data"), (_ENTRY,))
-    entry = entries.raw(_ENTRY)
-    if not isinstance(entry, str):
-        raise EvidenceError(INIT_DATA_MALFORMED, f"{_ENTRY} is not a string")
+    outer.text("algorithm", _ALGORITHMS)
+    # Others may stand beside ours: a guest of Confidential Containers is configured there too.
+    entries = outer.raw("data")
+    if not isinstance(entries, dict) or not isinstance(entry := entries.get(_ENTRY), str):
+        raise EvidenceError(INIT_DATA_MALFORMED, f"data without a text {_ENTRY}")
     fields = _read(_toml(entry))
     return InitData(
         service=fields.raw("service"),

@@ -118,7 +118,18 @@ def register_model(
         tuple(approvers),
         approvals,
     )
+    return save_resource(store, record, identity.encode(), by)
+
+
+def save_resource(store: Store, record: ModelRecord, content: bytes, by: Principal) -> ModelRecord:
+    """Put the key of a model, or a secret, into the store, if `by` may. Its parts have been checked.
+
+    Raises:
+        BrokerError: `admin-forbidden`, `tenant-unknown`, `model-version-older`, `model-registered-elsewhere`,
+            `resource-revoked`, `approvers-kept`, or a code of the store.
+    """
     now = int(store.now())
+    event = Event.MODEL_REGISTERED if record.is_model else Event.SECRET_REGISTERED
     with store.write() as db:
         tenants.check_administrator(db, record.tenant, by)
         before = registry.find_model(db, record.resource)
@@ -126,10 +137,10 @@ def register_model(
             _check_successor(record, before, by)
         record = _with_floor(record, before)
         _check_untaken(db, record)
-        wrapped = store.root.wrap(identity.encode(), registry.identity_context(record.resource))
+        wrapped = store.root.wrap(content, registry.identity_context(record.resource))
         registry.save_model(db, record, wrapped)
-        _log(store, db, now, Event.MODEL_REGISTERED, {**_model_facts(record), "by": by.text})
-        if before is None or _keyset_part(before) != _keyset_part(record):
+        _log(store, db, now, event, {**_model_facts(record), "by": by.text})
+        if record.is_model and (before is None or _keyset_part(before) != _keyset_part(record)):
             for service in registry.services(db):
                 if record.resource in service.models and not service.revoked:
                     _check_names(db, service.models)

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from strongroom.broker import admin, admin_consent, tenants
+from strongroom.broker import admin, admin_consent, admin_secrets, tenants
 from strongroom.broker.admin_errors import ADMIN_REQUEST
 from strongroom.broker.principal import Principal
 from strongroom.broker.registry import DEFAULT_TENANT, ModelRecord, ServiceRecord
 from strongroom.broker.store import Store
-from strongroom.codec import jcs
+from strongroom.codec import b64, jcs
 from strongroom.errors import BrokerError, CodecError
 
 MAX_REQUEST: Final = 512 * 1024
@@ -51,6 +51,16 @@ class ModelRequest(Request, tag="model", frozen=True):
     identity: str
     policy: str | None = None
     version_floor: _Seconds = 0
+    approvers: tuple[str, ...] = ()
+    approvals: _Seconds = 0
+
+
+class SecretRequest(Request, tag="secret", frozen=True):
+    """Register a secret. Members as in `admin_secrets.register_secret`; `content` is base64url."""
+
+    resource: str
+    content: str
+    policy: str | None = None
     approvers: tuple[str, ...] = ()
     approvals: _Seconds = 0
 
@@ -121,6 +131,7 @@ AnyRequest = (
     ListRequest
     | TenantRequest
     | ModelRequest
+    | SecretRequest
     | ServiceRequest
     | RotateRequest
     | GrantRequest
@@ -196,6 +207,23 @@ def _register_model(store: Store, request: ModelRequest, by: Principal) -> dict[
         identity=request.identity,
         policy_text=request.policy,
         version_floor=request.version_floor,
+        approvers=request.approvers,
+        approvals=request.approvals,
+        by=by,
+    )
+    return _model(store, record)
+
+
+def _register_secret(store: Store, request: SecretRequest, by: Principal) -> dict[str, Any]:
+    try:
+        content = b64.decode_url(request.content, limit=admin_secrets.MAX_SECRET, what="secret")
+    except CodecError as error:
+        raise BrokerError(ADMIN_REQUEST, f"secret: {error.kind.title}") from None
+    record = admin_secrets.register_secret(
+        store,
+        resource=request.resource,
+        content=content,
+        policy_text=request.policy,
         approvers=request.approvers,
         approvals=request.approvals,
         by=by,
@@ -282,6 +310,7 @@ _ACTIONS: Final[dict[type[Request], Callable[[Store, Any, Principal], dict[str, 
     ListRequest: _list,
     TenantRequest: _tenant,
     ModelRequest: _register_model,
+    SecretRequest: _register_secret,
     ServiceRequest: _register_service,
     RotateRequest: _rotate,
     GrantRequest: _grant,

@@ -12,52 +12,40 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from strongroom.attestation.beacon import BEACON_TYPE, Beacon, SignedBeacon
 from strongroom.attestation.collateral.complete import complete
 from strongroom.attestation.collateral.source import CollateralSource
 from strongroom.attestation.policy import Policy
 from strongroom.broker import (
-    consent,
     epochs,
     hpke_release,
     jwe,
     log,
-    log_proof,
     log_tiles,
     messages,
     published,
     registry,
     teekey,
 )
-from strongroom.broker.consent import Consent
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.ear import TOKEN_SECONDS, EarIssuer
 from strongroom.broker.errors import (
     NO_EPOCH,
-    RESOURCE_UNKNOWN,
     SESSION_EXPIRED,
     SESSION_SPENT,
     SIMULATED_ANCHOR,
     TOKEN_INVALID,
     TOKEN_MISSING,
 )
-from strongroom.broker.journal import Journal, facts_of
-from strongroom.broker.log_entry import Event, Fact
-from strongroom.broker.receipt import Receipt
+from strongroom.broker.journal import Journal
 from strongroom.broker.refusals import RefusalCounter
-from strongroom.broker.release import (
-    ModelKey,
-    model_document,
-    seal_release,
-    service_document,
-)
-from strongroom.broker.resource import MODEL_TYPE, SERVICE_KEY_TYPE, Resource
+from strongroom.broker.releasing import Releases
+from strongroom.broker.resource import Resource
 from strongroom.broker.sessions import DEFAULT_LIMIT, DEFAULT_SECONDS, Session, Sessions, digest_of
 from strongroom.broker.store import Store
 from strongroom.broker.witnessing import Witnessing
-from strongroom.codec import jcs
 from strongroom.errors import BrokerError, StrongroomError
 
 _SERVER_FAULT: Final = 500
@@ -133,6 +121,7 @@ class KeyBroker:
         self._refusals = RefusalCounter(store, now)
         self._journal = Journal(store, now)
         self._witnessing = witnessing
+        self._releases = Releases(store, now, self._journal, witnessing)
         self._collateral = collateral
 
     def auth(self, body: bytes) -> Challenge:
@@ -180,7 +169,7 @@ class KeyBroker:
             path: `repository/type/tag`.
 
         Returns:
-            The sealed document; a JWE for a classical one-time key.
+            The resource, sealed to the attester's one-time key: a JWE if that is a classical one.
 
         Raises:
             StrongroomError: The code of the check that refused.
@@ -190,7 +179,7 @@ class KeyBroker:
         try:
             session.check_alive(self._now())
             self._check_token(session, bearer)
-            document = self._release(session.decision, resource)
+            released = self._releases.release(session.decision, resource)
         except StrongroomError as error:
             if error.kind is SESSION_EXPIRED:
                 self._sessions.drop(session)
@@ -199,8 +188,8 @@ class KeyBroker:
         key = session.decision.tee_key
         assert key is not None  # noqa: S101 -- the decision was appraised
         if isinstance(key, teekey.HpkePublicKey):
-            return hpke_release.seal(key, document, resource=resource.path, rng=self._rng)
-        return jwe.seal(key, document, rng=self._rng)
+            return hpke_release.seal(key, released, resource=resource.path, rng=self._rng)
+        return jwe.seal(key, released, rng=self._rng)
 
     def beacon(self, service: str) -> bytes:
         """A fresh beacon of a service, as served.
@@ -327,55 +316,6 @@ class KeyBroker:
         token = session.token if bearer is None else bearer
         if self._issuer.verify(token, int(self._now())).get("jti") != session.digest:
             raise BrokerError(TOKEN_INVALID, "of another session")
-
-    def _release(self, decision: ReleaseDecision, resource: Resource) -> bytes:
-        """The signed document with its receipt: the log entry is committed, and cosigned where it must be."""
-        document, index, receipt = self._log_release(decision, resource)
-        if self._witnessing is not None:
-            try:
-                receipt = self._witnessing.receipt(index)
-            except StrongroomError as error:
-                self._journal.withheld(decision, error, resource=resource, release=index)
-                raise
-        return log_proof.attach(seal_release(document, self._store.signing_key), receipt)
-
-    def _log_release(
-        self, decision: ReleaseDecision, resource: Resource
-    ) -> tuple[dict[str, Any], int, Receipt]:
-        """What is to be released, the number of its entry, which is committed, and its receipt."""
-        now = int(self._now())
-        assert decision.init_data is not None  # noqa: S101 -- there is a token
-        with self._store.write() as db:
-            service = registry.find_service(db, decision.init_data.service)
-            values = published.find(db)
-            facts: dict[str, Fact] = {**facts_of(decision), "resource": resource.path}
-            if resource.type == SERVICE_KEY_TYPE:
-                decision.service_key(resource, service, now, published=values)
-                found = epochs.honoured(db, resource.repository, now)
-                if not found:
-                    raise BrokerError(NO_EPOCH)
-                keys = [epochs.load(self._store, db, record) for record in found]
-                facts["epochs"] = [record.epoch for record in found]
-                document = service_document(resource.repository, str(facts["recipient"]), keys)
-            elif resource.type == MODEL_TYPE:
-                model = registry.find_model(db, resource.path)
-                said = Consent()
-                if service is not None and model is not None:
-                    said = consent.of(db, service, model)
-                decision.model_key(resource, service, model, said, now, published=values)
-                assert model is not None  # noqa: S101 -- the decision refuses None
-                wrapped = registry.wrapped_identity(db, resource.path)
-                identity = self._store.root.unwrap(wrapped, registry.identity_context(resource.path)).decode()
-                key = ModelKey(model.uri, identity, model.manifest, model.sealed, model.version_floor)
-                facts["manifest"] = model.manifest
-                document = model_document(str(facts["recipient"]), key)
-            else:
-                raise BrokerError(RESOURCE_UNKNOWN, resource.path)
-            facts["document"] = log_proof.document_digest(jcs.canonical(document))
-            facts |= facts_of(decision)  # with the reference values that it was offered now
-            index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
-            receipt = log.receipt(db, index, log.head(db), index + 1)
-        return document, index, receipt
 
     def _log_refusal(
         self, decision: ReleaseDecision, error: StrongroomError, *, stage: str, resource: str | None = None

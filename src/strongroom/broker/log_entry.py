@@ -63,6 +63,7 @@ class Event(StrEnum):
     SERVICE_REGISTERED = "service-registered"
     SERVICE_REVOKED = "service-revoked"
     MODEL_REGISTERED = "model-registered"
+    SECRET_REGISTERED = "secret-registered"  # noqa: S105 -- an event
     MODEL_REVOKED = "model-revoked"
     MODEL_GRANTED = "model-granted"
     MODEL_UNGRANTED = "model-ungranted"

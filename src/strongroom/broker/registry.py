@@ -14,7 +14,7 @@ from strongroom.attestation.fields import SERVICE_NAME
 from strongroom.attestation.keyset import KeysetModel
 from strongroom.broker.database import Connection
 from strongroom.broker.errors import MODEL_UNKNOWN, SERVICE_UNKNOWN
-from strongroom.broker.resource import URI_PREFIX
+from strongroom.broker.resource import MODEL_TYPE, URI_PREFIX
 from strongroom.errors import BrokerError
 
 DEFAULT_TENANT: Final = "default"
@@ -49,7 +49,10 @@ class ServiceRecord:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A registered model, without its key.
+    """A registered model without its key, or a registered secret without its bytes.
+
+    Of a secret `name` is its resource, `version` the Unix time at which it was registered, and `manifest` and
+    `sealed` are a random digest that stands for its bytes.
 
     Attributes:
         resource: Path of its resource, for example `default/model/lite0`.
@@ -79,6 +82,11 @@ class ModelRecord:
     def tenant(self) -> str:
         """Whose it is: the first part of its resource."""
         return self.resource.partition("/")[0]
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a model; else it is a secret, whose bytes are released as they are."""
+        return self.resource.split("/")[1] == MODEL_TYPE
 
     @property
     def uri(self) -> str:
@@ -231,7 +239,8 @@ def keyset_models(db: Connection, record: ServiceRecord) -> dict[str, KeysetMode
     found: dict[str, KeysetModel] = {}
     for resource in record.models:
         record_of = model(db, resource)
-        found[record_of.name] = KeysetModel(record_of.version, record_of.manifest)
+        if record_of.is_model:
+            found[record_of.name] = KeysetModel(record_of.version, record_of.manifest)
     return found
 
 

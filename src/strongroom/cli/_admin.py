@@ -106,7 +106,8 @@ def show_list(answer: Mapping[str, Any], *, json_output: bool) -> None:
                 say(f"  service  {each['service']}  {state}  {' '.join(each['models'])}")
         for each in answer["models"]:
             if each["resource"].startswith(f"kbs:///{tenant['name']}/"):
-                say(f"  model  {each['resource']}  version {each['version']}{_conditions(each)}")
+                what = "model" if each["resource"].split("/")[4] == "model" else "secret"
+                say(f"  {what}  {each['resource']}  version {each['version']}{_conditions(each)}")
 
 
 def show_statement(answer: Mapping[str, Any], *, json_output: bool) -> None:

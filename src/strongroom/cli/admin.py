@@ -11,10 +11,11 @@ from strongroom.cli._admin import Administration
 from strongroom.cli._options import HomeOption, JsonOption, StoreOption
 
 app = typer.Typer(
-    help="Administer a key broker: tenants, services, models, approvals, revocations.", no_args_is_help=True
+    help="Administer a key broker: tenants, services, models, secrets, approvals, revocations.",
+    no_args_is_help=True,
 )
 
-ResourceArgument = Annotated[str, typer.Argument(help="The model's resource: TENANT/model/TAG.")]
+ResourceArgument = Annotated[str, typer.Argument(help="The resource: TENANT/model/TAG, or a secret's.")]
 ServiceArgument = Annotated[str, typer.Argument(help="Name of the service.")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="Name of the tenant.")]
 
@@ -107,6 +108,41 @@ def seal(
 
 
 @app.command(
+    epilog="Example: strongroom admin secret bank/credential/database --from password.txt"
+    " --approver mtls:... --approvals 1"
+)
+def secret(
+    context: typer.Context,
+    resource: Annotated[
+        str, typer.Argument(help="TENANT/TYPE/TAG, of another type than `model` and `service-key`.")
+    ],
+    source: Annotated[
+        Path, typer.Option("--from", help="File with its bytes, at most 64 KiB; `/dev/stdin` for a pipe.")
+    ],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="A policy besides that of the service (TOML).")
+    ] = None,
+    approver: Annotated[
+        list[str] | None, typer.Option("--approver", help="Who can approve a release; repeatable.")
+    ] = None,
+    approvals: Annotated[int, typer.Option("--approvals", min=0, help="How many of them have to.")] = 0,
+    json_output: JsonOption = False,
+) -> None:
+    """Register a secret: attesters of services that have it get its bytes, as a model's key."""
+    from strongroom.broker.admin_requests import SecretRequest
+    from strongroom.broker.admin_secrets import MAX_SECRET
+    from strongroom.cli._admin import read_text, show
+    from strongroom.cli._evidence import read
+    from strongroom.codec import b64
+
+    text = None if policy is None else read_text(policy)
+    content = b64.encode_url(read(source, MAX_SECRET))
+    request = SecretRequest(resource, content, text, tuple(approver or ()), approvals)
+    answer = context.obj.perform(request)
+    show(answer, f"Registered {answer['resource']}.", json_output=json_output)
+
+
+@app.command(
     epilog="Example: strongroom admin service loans --tenant bank --policy policy.toml"
     ' --model bank/model/credit --custodian "Example Bank"'
 )
@@ -114,7 +150,10 @@ def service(
     context: typer.Context,
     name: ServiceArgument,
     policy: Annotated[Path, typer.Option("--policy", help="The release policy (TOML).")],
-    model: Annotated[list[str], typer.Option("--model", help="Resource of a model; repeatable.")],
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "--secret", help="Resource of a model or a secret; repeatable."),
+    ],
     custodian: Annotated[str, typer.Option("--custodian", help="Who runs the broker, in words for people.")],
     tenant: TenantOption = "default",
     lifetime: Annotated[

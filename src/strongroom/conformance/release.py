@@ -25,7 +25,7 @@ from strongroom.broker.consent import Approval, Consent
 from strongroom.broker.decision import ReleaseDecision
 from strongroom.broker.onetime import HpkeKey
 from strongroom.broker.registry import ModelRecord, ServiceRecord
-from strongroom.broker.resource import MODEL_TYPE, Resource
+from strongroom.broker.resource import SERVICE_KEY_TYPE, Resource
 from strongroom.conformance.case import ACCEPTED, Case
 from strongroom.crypto.sign import SigningKey
 from strongroom_simulator.collateral import make_collateral
@@ -51,7 +51,7 @@ def run(members: Mapping[str, Any]) -> None:
     decision.appraise(service, now)
     resource = Resource.parse(members["resource"])
     later = _service(members["service_later"]) if "service_later" in members else service
-    if resource.type == MODEL_TYPE:
+    if resource.type != SERVICE_KEY_TYPE:
         model = members["model"]
         record = None if model is None else _model(model)
         approvals = tuple(Approval(**each) for each in members["consent"]["approvals"])

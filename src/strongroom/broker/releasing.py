@@ -1,0 +1,118 @@
+"""A release: the decision, its log entry, and then what leaves the broker.
+
+The entry is committed, and cosigned where witnesses are asked for, before anything is encrypted for the
+attester. A service key or a model key leaves as a document that the broker has signed, with its receipt. A
+secret leaves as the bytes that were stored, as other attesters expect it: they know neither document nor
+receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from strongroom.broker import consent, epochs, log, log_proof, published, registry
+from strongroom.broker.consent import Consent
+from strongroom.broker.database import Connection
+from strongroom.broker.decision import ReleaseDecision
+from strongroom.broker.errors import NO_EPOCH
+from strongroom.broker.journal import Journal, facts_of
+from strongroom.broker.log_entry import Event, Fact
+from strongroom.broker.receipt import Receipt
+from strongroom.broker.registry import ModelRecord
+from strongroom.broker.release import ModelKey, model_document, seal_release, service_document
+from strongroom.broker.resource import SERVICE_KEY_TYPE, Resource
+from strongroom.broker.store import Store
+from strongroom.broker.witnessing import Witnessing
+from strongroom.codec import jcs
+from strongroom.errors import BrokerError, StrongroomError
+
+
+@dataclass(frozen=True, slots=True)
+class _Released:
+    """What may leave, now that its entry is committed: a document or the bytes of a secret."""
+
+    content: dict[str, Any] | bytes
+    index: int
+    receipt: Receipt
+
+
+class Releases:
+    """Releases from one store. Safe to share between threads.
+
+    Args:
+        store: The store.
+        now: The clock.
+        journal: For what is withheld after all.
+        witnessing: Witnesses that must have cosigned the log before anything leaves; None asks none.
+    """
+
+    def __init__(
+        self, store: Store, now: Callable[[], float], journal: Journal, witnessing: Witnessing | None
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._journal = journal
+        self._witnessing = witnessing
+
+    def release(self, decision: ReleaseDecision, resource: Resource) -> bytes:
+        """What leaves the broker, not yet encrypted.
+
+        Raises:
+            StrongroomError: The code of the check that refused; a code of the witnesses or of the store.
+        """
+        released = self._log_release(decision, resource)
+        receipt = released.receipt
+        if self._witnessing is not None:
+            try:
+                receipt = self._witnessing.receipt(released.index)
+            except StrongroomError as error:
+                self._journal.withheld(decision, error, resource=resource, release=released.index)
+                raise
+        if isinstance(released.content, bytes):
+            return released.content
+        return log_proof.attach(seal_release(released.content, self._store.signing_key), receipt)
+
+    def _log_release(self, decision: ReleaseDecision, resource: Resource) -> _Released:
+        now = int(self._now())
+        assert decision.init_data is not None  # noqa: S101 -- there is a token
+        with self._store.write() as db:
+            service = registry.find_service(db, decision.init_data.service)
+            values = published.find(db)
+            facts: dict[str, Fact] = {**facts_of(decision), "resource": resource.path}
+            record = registry.find_model(db, resource.path)
+            if resource.type == SERVICE_KEY_TYPE:
+                decision.service_key(resource, service, now, published=values)
+            else:
+                said = Consent() if service is None or record is None else consent.of(db, service, record)
+                decision.model_key(resource, service, record, said, now, published=values)
+            content = self._content(db, resource, record, facts, now)
+            if not isinstance(content, bytes):
+                facts["document"] = log_proof.document_digest(jcs.canonical(content))
+            facts |= facts_of(decision)  # with the reference values that it was offered now
+            index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
+            receipt = log.receipt(db, index, log.head(db), index + 1)
+        return _Released(content, index, receipt)
+
+    def _content(
+        self, db: Connection, resource: Resource, record: ModelRecord | None, facts: dict[str, Fact], now: int
+    ) -> dict[str, Any] | bytes:
+        """What the decision has allowed; what is to be known of it goes into the facts."""
+        recipient = str(facts["recipient"])
+        if (
+            record is None
+        ):  # then it is a service key: the decision refuses any other resource without a record
+            found = epochs.honoured(db, resource.repository, now)
+            if not found:
+                raise BrokerError(NO_EPOCH)
+            facts["epochs"] = [each.epoch for each in found]
+            keys = [epochs.load(self._store, db, each) for each in found]
+            return service_document(resource.repository, recipient, keys)
+        facts["manifest"] = record.manifest
+        wrapped = registry.wrapped_identity(db, resource.path)
+        content = self._store.root.unwrap(wrapped, registry.identity_context(resource.path))
+        if not record.is_model:
+            return content
+        key = ModelKey(record.uri, content.decode(), record.manifest, record.sealed, record.version_floor)
+        return model_document(recipient, key)
