@@ -22,7 +22,8 @@ from mutants import mutants, mutate_bytes
 from strongroom.attestation.azure_hcl import MAX_REPORT, AzureClaims, HclReport, check_hardware, verify
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.snp_report import SnpReport
-from strongroom.attestation.tpm_structures import TpmHash, frame_rsassa
+from strongroom.attestation.tpm_reader import TpmHash
+from strongroom.attestation.tpm_structures import frame_rsassa
 from strongroom.codec import b64
 from strongroom.errors import EvidenceError
 

@@ -33,17 +33,9 @@ from strongroom.attestation.tpm import (
     verify_quote,
     verify_quote_by_key,
 )
-from strongroom.attestation.tpm_structures import (
-    MAX_DATA,
-    MAX_STRUCTURE,
-    Attributes,
-    TpmHash,
-    TpmPublic,
-    TpmQuote,
-    TpmScheme,
-    TpmSignature,
-    frame_rsassa,
-)
+from strongroom.attestation.tpm_keys import Attributes, TpmPublic
+from strongroom.attestation.tpm_reader import MAX_STRUCTURE, TpmHash, TpmScheme
+from strongroom.attestation.tpm_structures import MAX_DATA, TpmQuote, TpmSignature, frame_rsassa
 from strongroom.errors import EvidenceError
 
 CodeOf = Callable[..., str | None]

@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.attestation.tpm import Credential, make_credential, verify_ek_chain, verify_quote
-from strongroom.attestation.tpm_structures import TpmHash, TpmPublic, TpmScheme
+from strongroom.attestation.tpm_keys import TpmPublic
+from strongroom.attestation.tpm_reader import TpmHash, TpmScheme
 
 CodeOf = Callable[..., str | None]
 

@@ -32,7 +32,7 @@ from strongroom.attestation.errors import (
 )
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.tpm import Pcrs, TpmClaims, verify_quote_by_key
-from strongroom.attestation.tpm_structures import rsa_key
+from strongroom.attestation.tpm_keys import rsa_key
 from strongroom.codec import b64, jcs
 from strongroom.errors import CodecError, EvidenceError
 

@@ -22,6 +22,7 @@ from strongroom.attestation.errors import (
     EVIDENCE_FORMAT,
     EVIDENCE_MALFORMED,
 )
+from strongroom.attestation.reader import Reader
 from strongroom.errors import EvidenceError
 
 MAX_LOG: Final = 512 * 1024
@@ -38,6 +39,7 @@ _OLD_DIGEST: Final = 20
 _FIRST: Final = struct.Struct("<II20sI")
 _HEADER: Final = struct.Struct("<16sI4BI")
 _FILLINGS: Final = (b"\0", b"\xff")
+_WHAT: Final = "event log"
 
 NAMES: Final = {
     0x00000003: "EV_NO_ACTION",
@@ -145,42 +147,24 @@ def _read(log: bytes) -> tuple[tuple[Event, ...], int]:
     """The events, and where they end."""
     if len(log) > MAX_LOG:
         raise EvidenceError(EVIDENCE_MALFORMED, "event log", found=len(log), expected=f"at most {MAX_LOG}")
-    reader = _Reader(log)
+    reader = Reader(log, _WHAT, "little")
     sizes = _digest_sizes(reader)
     events: list[Event] = []
-    while not reader.at_end():
+    while not _at_end(reader):
         if len(events) == MAX_EVENTS:
             raise EvidenceError(EVIDENCE_MALFORMED, "event log", expected=f"at most {MAX_EVENTS} events")
         events.append(_event(reader, sizes))
     return tuple(events), reader.position
 
 
-class _Reader:
-    """A position in a log."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    def take(self, size: int) -> bytes:
-        end = self.position + size
-        if end > len(self._data):
-            raise EvidenceError(EVIDENCE_MALFORMED, "the event log ends too early")
-        part = self._data[self.position : end]
-        self.position = end
-        return part
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
-
-    def at_end(self) -> bool:
-        """Whether nothing but filling is left."""
-        first = self._data[self.position : self.position + 1]
-        # An event of the log begins with its register, 0 to 4: only 0 can be taken for a filling.
-        return first in {b"", *_FILLINGS} and not self._data[self.position :].strip(first or None)
+def _at_end(reader: Reader) -> bool:
+    """Whether nothing but filling is left."""
+    first = reader.peek(1)
+    # An event of the log begins with its register, 0 to 4: only 0 can be taken for a filling.
+    return first in {b"", *_FILLINGS} and not reader.rest.strip(first or None)
 
 
-def _digest_sizes(reader: _Reader) -> dict[int, int]:
+def _digest_sizes(reader: Reader) -> dict[int, int]:
     """The first event, in the old format: which algorithms the others have digests of."""
     _register, kind, digest, size = _FIRST.unpack(reader.take(_FIRST.size))
     head = reader.take(size)
@@ -189,7 +173,7 @@ def _digest_sizes(reader: _Reader) -> dict[int, int]:
     signature, _platform, _minor, _major, _errata, _uintn, count = _HEADER.unpack_from(head)
     if signature != _SIGNATURE or not 1 <= count <= _MAX_ALGORITHMS:
         raise EvidenceError(EVIDENCE_FORMAT, "event log", expected="a crypto-agile log")
-    rest = _Reader(head[_HEADER.size :])
+    rest = Reader(head[_HEADER.size :], _WHAT, "little")
     sizes = {rest.number(2): rest.number(2) for _ in range(count)}
     rest.take(rest.number(1))  # the vendor's own
     if len(sizes) != count or any(not 0 < each <= _LARGEST_DIGEST for each in sizes.values()):
@@ -199,7 +183,7 @@ def _digest_sizes(reader: _Reader) -> dict[int, int]:
     return sizes
 
 
-def _event(reader: _Reader, sizes: dict[int, int]) -> Event:
+def _event(reader: Reader, sizes: dict[int, int]) -> Event:
     register, kind, count = reader.number(4), reader.number(4), reader.number(4)
     if register > REGISTERS:
         raise EvidenceError(EVIDENCE_MALFORMED, "register of an event", found=register)

@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Final
 
 from strongroom.attestation.errors import EVIDENCE_FORMAT, EVIDENCE_MALFORMED, EVIDENCE_TOO_LARGE
+from strongroom.attestation.reader import Reader
 from strongroom.errors import EvidenceError
 
 MAX_REPORT: Final = 64 * 1024
@@ -94,7 +95,7 @@ class GpuReport:
             raise EvidenceError(
                 EVIDENCE_TOO_LARGE, "GPU report", found=f"{len(data)} bytes", expected=f"at most {MAX_REPORT}"
             )
-        reader = _Reader(data, "GPU report")
+        reader = Reader(data, "GPU report", "little")
         _expect(reader, _REQUEST, "the request")
         nonce = reader.take(NONCE_SIZE)
         slot = reader.number(1)
@@ -159,41 +160,14 @@ class GpuReport:
         return ".".join(f"{part:02X}" for part in (*reversed(value[:4]), value[4]))
 
 
-class _Reader:
-    """Bytes that are taken from the front, never more than there are."""
-
-    def __init__(self, data: bytes, what: str) -> None:
-        self._data = data
-        self._at = 0
-        self._what = what
-
-    def take(self, size: int) -> bytes:
-        part = self._data[self._at : self._at + size]
-        if len(part) != size:
-            raise EvidenceError(EVIDENCE_MALFORMED, f"{self._what}: too short")
-        self._at += size
-        return part
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
-
-    @property
-    def more(self) -> bool:
-        return self._at < len(self._data)
-
-    def end(self) -> None:
-        if self.more:
-            raise EvidenceError(EVIDENCE_MALFORMED, f"{self._what}: something after its end")
-
-
-def _expect(reader: _Reader, header: bytes, what: str) -> None:
+def _expect(reader: Reader, header: bytes, what: str) -> None:
     if (found := reader.take(len(header))) != header:
         raise EvidenceError(EVIDENCE_FORMAT, f"GPU report: {what}", found=found.hex(), expected=header.hex())
 
 
 def _measurements(record: bytes, count: int) -> dict[int, bytes]:
     """The measurement record: blocks of index, specification, size and a measurement in DMTF's form."""
-    reader = _Reader(record, "measurement record")
+    reader = Reader(record, "measurement record", "little")
     found: dict[int, bytes] = {}
     for _ in range(count):
         index, specification, size = reader.number(1), reader.number(1), reader.number(2)
@@ -209,7 +183,7 @@ def _measurements(record: bytes, count: int) -> dict[int, bytes]:
 
 
 def _measurement(block: bytes, index: int) -> bytes:
-    reader = _Reader(block, f"measurement {index}")
+    reader = Reader(block, f"measurement {index}", "little")
     if reader.number(1) & _RAW:
         raise EvidenceError(EVIDENCE_FORMAT, f"measurement {index} is not a digest")
     size = reader.number(2)
@@ -222,9 +196,9 @@ def _measurement(block: bytes, index: int) -> bytes:
 
 def _opaque(data: bytes) -> dict[int, bytes]:
     """The opaque data: fields of type, size and value."""
-    reader = _Reader(data, "opaque data")
+    reader = Reader(data, "opaque data", "little")
     found: dict[int, bytes] = {}
-    while reader.more:
+    while reader.peek(1):
         kind = reader.number(2)
         if kind in found:
             raise _malformed(f"opaque field {kind} is there twice")

@@ -33,17 +33,9 @@ from strongroom.attestation.errors import (
     EVIDENCE_SIGNATURE,
 )
 from strongroom.attestation.roots import untrusted_root
-from strongroom.attestation.tpm_structures import (
-    MAX_DATA,
-    Attributes,
-    PublicKey,
-    TpmHash,
-    TpmPublic,
-    TpmQuote,
-    TpmScheme,
-    TpmSignature,
-    pcr_digest,
-)
+from strongroom.attestation.tpm_keys import Attributes, PublicKey, TpmPublic
+from strongroom.attestation.tpm_reader import TpmHash, TpmScheme
+from strongroom.attestation.tpm_structures import MAX_DATA, TpmQuote, TpmSignature, pcr_digest
 from strongroom.errors import EvidenceError
 
 Pcrs: TypeAlias = Mapping[TpmHash, Mapping[int, bytes]]

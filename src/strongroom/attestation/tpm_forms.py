@@ -23,7 +23,8 @@ import msgspec
 from strongroom.attestation import initdata
 from strongroom.attestation.errors import EVIDENCE_ALGORITHM, EVIDENCE_INIT_DATA, EVIDENCE_MALFORMED
 from strongroom.attestation.evidence import MAX_QUOTE
-from strongroom.attestation.tpm_structures import TpmHash, TpmScheme, TpmSignature, frame_rsassa
+from strongroom.attestation.tpm_reader import TpmHash, TpmScheme
+from strongroom.attestation.tpm_structures import TpmSignature, frame_rsassa
 from strongroom.codec import b64, jcs
 from strongroom.errors import CodecError, EvidenceError
 

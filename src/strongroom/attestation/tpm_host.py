@@ -21,7 +21,7 @@ from strongroom.attestation.errors import EVIDENCE_KEY
 from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.roots import TrustRoots, untrusted_root
 from strongroom.attestation.tpm import verify_quote_by_key
-from strongroom.attestation.tpm_structures import PublicKey
+from strongroom.attestation.tpm_keys import PublicKey
 from strongroom.errors import EvidenceError
 
 

@@ -1,34 +1,25 @@
-"""Structures of a TPM 2.0 that a verifier reads: public areas, quotes, signatures. Nothing is verified here.
+"""What a TPM 2.0 signs, and its signatures. Nothing is verified here.
 
 Source: TCG, "Trusted Platform Module Library, Part 2: Structures", revision 1.59; each class and function
 names its structure there. Numbers are big-endian. A buffer `TPM2B_...` is a length of two bytes and as many
-bytes. Whatever the input, only `EvidenceError` is raised, and nothing may follow a structure.
+bytes. Whatever the input, only `EvidenceError` is raised.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
-from typing import Final, Self, TypeAlias, TypeVar
-
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from typing import Final, Self
 
 from strongroom.attestation.errors import (
-    EVIDENCE_ALGORITHM,
     EVIDENCE_BINDING,
     EVIDENCE_FORMAT,
-    EVIDENCE_KEY,
     EVIDENCE_MALFORMED,
     EVIDENCE_TOO_LARGE,
 )
+from strongroom.attestation.tpm_keys import RSA_BITS
+from strongroom.attestation.tpm_reader import TpmHash, TpmReader, TpmScheme
 from strongroom.errors import EvidenceError
-
-PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-
-MAX_STRUCTURE: Final = 2048
-"""Most bytes of one structure; the largest that is accepted, the public area of an RSA-4096 key, has 600."""
 
 MAX_DATA: Final = 66
 """Most bytes of a TPM2B_DATA (section 10.4.3) or TPM2B_NAME (10.5.3): an algorithm and a SHA-512 digest."""
@@ -40,122 +31,10 @@ _GENERATED: Final = 0xFF544347
 """TPM_GENERATED_VALUE (section 6.2): a restricted key signs nothing from outside that begins so."""
 
 _ATTEST_QUOTE: Final = 0x8018
-_NULL: Final = 0x0010
-_AES: Final = 0x0006
-_CFB: Final = 0x0043
-_RSA: Final = 0x0001
-_ECC: Final = 0x0023
-_EXPONENT: Final = 65537
-_RSA_BITS: Final = (2048, 3072, 4096)
-_AES_BITS: Final = (128, 192, 256)
 _MAX_DIGEST: Final = 64
 _MAX_COORDINATE: Final = 48
 _MAX_BANKS: Final = 4
 _PCR_SELECT: Final = range(1, 5)
-_CURVES: Final[Mapping[int, tuple[type[ec.EllipticCurve], int]]] = {
-    0x0003: (ec.SECP256R1, 32),
-    0x0004: (ec.SECP384R1, 48),
-}
-
-_Code = TypeVar("_Code", bound=IntEnum)
-
-
-class TpmHash(IntEnum):
-    """Hash algorithms that are accepted (TPM_ALG_ID, section 6.3). SHA-1, above all, is not."""
-
-    SHA256 = 0x000B
-    SHA384 = 0x000C
-
-    @property
-    def label(self) -> str:
-        """`sha256` or `sha384`."""
-        return self.name.lower()
-
-    @property
-    def size(self) -> int:
-        """Length of a digest in bytes."""
-        return hashlib.new(self.label).digest_size
-
-    def digest(self, data: bytes) -> bytes:
-        """The digest of some bytes."""
-        return hashlib.new(self.label, data).digest()
-
-
-class TpmScheme(IntEnum):
-    """Signature schemes that are accepted (TPM_ALG_ID, section 6.3)."""
-
-    RSASSA = 0x0014
-    RSAPSS = 0x0016
-    ECDSA = 0x0018
-
-
-class Attributes(IntFlag):
-    """The bits of TPMA_OBJECT (section 8.3) that a verifier looks at; others may be set too."""
-
-    FIXED_TPM = 1 << 1
-    FIXED_PARENT = 1 << 4
-    SENSITIVE_DATA_ORIGIN = 1 << 5
-    RESTRICTED = 1 << 16
-    DECRYPT = 1 << 17
-    SIGN = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class TpmPublic:
-    """The public area of a key (TPMT_PUBLIC, section 12.2.4).
-
-    Attributes:
-        name: What the TPM calls the key (Part 1, section 16): `name_hash` in two bytes, then the digest of
-            the public area by it.
-        name_hash: Hash of the name.
-        attributes: TPMA_OBJECT with all its bits.
-        scheme: Scheme and hash to which the key is bound; None if its user may choose.
-        symmetric: Whether the key has a symmetric algorithm, as keys that protect others do.
-        key: RSA-2048, -3072 or -4096 with exponent 65537, or a point on P-256 or P-384.
-    """
-
-    name: bytes
-    name_hash: TpmHash
-    attributes: Attributes
-    scheme: tuple[TpmScheme, TpmHash] | None
-    symmetric: bool
-    key: PublicKey
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Read a TPMT_PUBLIC.
-
-        Raises:
-            EvidenceError: `evidence-too-large`, `evidence-malformed`, `evidence-algorithm`, or
-                `evidence-key` (the key itself is none).
-        """
-        reader = _Reader(data, "public area")
-        kind, name_hash = reader.number(2), reader.code(TpmHash, "name hash")
-        attributes = Attributes(reader.number(4))
-        reader.buffer(_MAX_DIGEST)  # the key's policy concerns its user only
-        symmetric = _symmetric(reader)
-        scheme = _scheme(reader)
-        if kind == _RSA:
-            key: PublicKey = _rsa(reader)
-        elif kind == _ECC:
-            key = _ecc(reader)
-        else:
-            raise EvidenceError(EVIDENCE_ALGORITHM, "type of a TPM key", found=f"{kind:#06x}")
-        reader.end()
-        name = name_hash.to_bytes(2) + name_hash.digest(data)
-        return cls(name, name_hash, attributes, scheme, symmetric, key)
-
-    @classmethod
-    def parse_sized(cls, data: bytes) -> Self:
-        """Read a TPM2B_PUBLIC (section 12.2.5): a public area with its length before it.
-
-        Raises:
-            EvidenceError: As `parse`.
-        """
-        reader = _Reader(data, "sized public area")
-        area = reader.buffer(MAX_STRUCTURE)
-        reader.end()
-        return cls.parse(area)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +79,7 @@ class TpmQuote:
             EvidenceError: `evidence-too-large`, `evidence-malformed`, `evidence-format` (not made by a TPM,
                 or no quote), or `evidence-algorithm` (a bank).
         """
-        reader = _Reader(data, "quote")
+        reader = TpmReader(data, "quote")
         if (magic := reader.number(4)) != _GENERATED:
             raise EvidenceError(EVIDENCE_FORMAT, "magic of a quote", found=f"{magic:#x}")
         if (kind := reader.number(2)) != _ATTEST_QUOTE:
@@ -243,13 +122,13 @@ class TpmSignature:
         Raises:
             EvidenceError: `evidence-too-large`, `evidence-malformed` or `evidence-algorithm`.
         """
-        reader = _Reader(data, "TPM signature")
+        reader = TpmReader(data, "TPM signature")
         scheme = reader.code(TpmScheme, "signature scheme")
         digest = reader.code(TpmHash, "hash of the signature")
         if scheme is TpmScheme.ECDSA:
             values: tuple[bytes, ...] = (reader.buffer(_MAX_COORDINATE), reader.buffer(_MAX_COORDINATE))
         else:
-            values = (reader.buffer(max(_RSA_BITS) // 8),)
+            values = (reader.buffer(max(RSA_BITS) // 8),)
         reader.end()
         return cls(scheme, digest, values)
 
@@ -260,7 +139,7 @@ def frame_rsassa(signature: bytes, digest: TpmHash = TpmHash.SHA256) -> bytes:
     Raises:
         EvidenceError: `evidence-too-large`: longer than that of an RSA-4096 key.
     """
-    if len(signature) > max(_RSA_BITS) // 8:
+    if len(signature) > max(RSA_BITS) // 8:
         raise EvidenceError(EVIDENCE_TOO_LARGE, "TPM signature", found=f"{len(signature)} bytes")
     head = TpmScheme.RSASSA.to_bytes(2) + digest.to_bytes(2)
     return head + len(signature).to_bytes(2) + signature
@@ -292,115 +171,7 @@ def pcr_digest(
     return digest.digest(b"".join(value for _, value in values))
 
 
-def rsa_key(modulus: bytes, exponent: int, bits: int) -> rsa.RSAPublicKey:
-    """An RSA key of exactly 2048, 3072 or 4096 bits and with exponent 65537.
-
-    Raises:
-        EvidenceError: `evidence-key`.
-    """
-    number = int.from_bytes(modulus)
-    if bits not in _RSA_BITS or number.bit_length() != bits or len(modulus) * 8 != bits:
-        raise EvidenceError(EVIDENCE_KEY, "size of an RSA key", found=number.bit_length(), expected=_RSA_BITS)
-    if not number & 1:  # the library would take it
-        raise EvidenceError(EVIDENCE_KEY, "even modulus of an RSA key")
-    if exponent != _EXPONENT:
-        raise EvidenceError(EVIDENCE_KEY, "exponent of an RSA key", found=exponent, expected=_EXPONENT)
-    return rsa.RSAPublicNumbers(exponent, number).public_key()
-
-
-class _Reader:
-    """Reads big-endian members one after the other; never beyond the end."""
-
-    def __init__(self, data: bytes, what: str) -> None:
-        if len(data) > MAX_STRUCTURE:
-            raise EvidenceError(
-                EVIDENCE_TOO_LARGE, what, found=f"{len(data)} bytes", expected=f"at most {MAX_STRUCTURE}"
-            )
-        self._data = bytes(data)
-        self._at = 0
-        self._what = what
-
-    def error(self, detail: str) -> EvidenceError:
-        return EvidenceError(EVIDENCE_MALFORMED, f"{self._what}: {detail}")
-
-    def take(self, size: int) -> bytes:
-        part = self._data[self._at : self._at + size]
-        if len(part) != size:
-            raise self.error("truncated")
-        self._at += size
-        return part
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size))
-
-    def buffer(self, most: int) -> bytes:
-        """A TPM2B."""
-        size = self.number(2)
-        if size > most:
-            raise self.error(f"a member of {size} bytes, at most {most} are allowed")
-        return self.take(size)
-
-    def code(self, codes: type[_Code], what: str) -> _Code:
-        found = self.number(2)
-        try:
-            return codes(found)
-        except ValueError:
-            expected = ", ".join(each.name for each in codes)
-            raise EvidenceError(
-                EVIDENCE_ALGORITHM, f"{self._what}: {what}", found=f"{found:#06x}", expected=expected
-            ) from None
-
-    def null(self) -> bool:
-        """Whether TPM_ALG_NULL comes next, which is then read."""
-        found = self._data[self._at : self._at + 2] == _NULL.to_bytes(2)
-        self._at += 2 * found
-        return found
-
-    def end(self) -> None:
-        if self._at != len(self._data):
-            raise self.error("bytes after its end")
-
-
-def _symmetric(reader: _Reader) -> bool:
-    """TPMT_SYM_DEF_OBJECT (section 11.1.7)."""
-    if reader.null():
-        return False
-    found = reader.number(2), reader.number(2), reader.number(2)
-    if found not in {(_AES, bits, _CFB) for bits in _AES_BITS}:
-        raise EvidenceError(EVIDENCE_ALGORITHM, "symmetric algorithm of a TPM key", expected="AES in CFB")
-    return True
-
-
-def _scheme(reader: _Reader) -> tuple[TpmScheme, TpmHash] | None:
-    """TPMT_RSA_SCHEME (section 11.2.4.2) or TPMT_ECC_SCHEME (11.2.5.6), of those that are accepted."""
-    if reader.null():
-        return None
-    return reader.code(TpmScheme, "scheme"), reader.code(TpmHash, "hash of the scheme")
-
-
-def _rsa(reader: _Reader) -> rsa.RSAPublicKey:
-    """The rest of TPMS_RSA_PARMS (section 12.2.3.5), and TPM2B_PUBLIC_KEY_RSA."""
-    bits, exponent = reader.number(2), reader.number(4)
-    # An exponent of 0 stands for the default.
-    return rsa_key(reader.buffer(max(_RSA_BITS) // 8), exponent or _EXPONENT, bits)
-
-
-def _ecc(reader: _Reader) -> ec.EllipticCurvePublicKey:
-    """The rest of TPMS_ECC_PARMS (section 12.2.3.6), and TPMS_ECC_POINT."""
-    number = reader.number(2)
-    if number not in _CURVES:
-        raise EvidenceError(EVIDENCE_ALGORITHM, "curve of a TPM key", found=f"{number:#06x}")
-    curve, size = _CURVES[number]
-    if not reader.null():
-        raise EvidenceError(EVIDENCE_ALGORITHM, "key derivation of a TPM key", expected="none")
-    x, y = reader.buffer(size), reader.buffer(size)
-    try:
-        return ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), curve()).public_key()
-    except ValueError:
-        raise EvidenceError(EVIDENCE_KEY, "not a point on the curve") from None
-
-
-def _yes_no(reader: _Reader) -> bool:
+def _yes_no(reader: TpmReader) -> bool:
     """TPMI_YES_NO (section 9.2)."""
     found = reader.number(1)
     if found > 1:
@@ -408,7 +179,7 @@ def _yes_no(reader: _Reader) -> bool:
     return bool(found)
 
 
-def _selection(reader: _Reader) -> tuple[PcrSelection, ...]:
+def _selection(reader: TpmReader) -> tuple[PcrSelection, ...]:
     """TPML_PCR_SELECTION (section 10.9.7)."""
     count = reader.number(4)
     if count > _MAX_BANKS:
@@ -419,7 +190,7 @@ def _selection(reader: _Reader) -> tuple[PcrSelection, ...]:
     return found
 
 
-def _bank(reader: _Reader) -> PcrSelection:
+def _bank(reader: TpmReader) -> PcrSelection:
     bank, size = reader.code(TpmHash, "bank of PCRs"), reader.number(1)
     if size not in _PCR_SELECT:
         raise reader.error("size of a selection of PCRs")
