@@ -5,7 +5,7 @@ import time
 import pytest
 
 from strongroom.attestation import initdata
-from strongroom.attestation._toml import MOST_DOTS, parse_toml
+from strongroom.attestation._toml import MOST_DOTS, MOST_PARTS, parse_toml
 from strongroom.attestation.policy import Policy
 from strongroom.errors import ConfigError, EvidenceError
 
@@ -26,6 +26,38 @@ def test_a_few_dotted_parts_are_read() -> None:
 def test_a_long_dotted_key_is_refused_unread(line: str) -> None:
     with pytest.raises(ValueError, match="dots"):
         parse_toml(line)
+
+
+@pytest.mark.parametrize("mark", ["\n", ",", "=", "[", "{"])
+def test_a_document_of_many_parts_is_refused_unread(mark: str) -> None:
+    most = "# " + mark * (MOST_PARTS - 1) + "\n"
+    assert parse_toml(most) == {}
+    with pytest.raises(ValueError, match="too many lines"):
+        parse_toml("# " + mark * MOST_PARTS + "\n")
+
+
+def test_dots_are_parts_too() -> None:
+    dotted = "".join(f"a.b.c.k{number} = 1\n" for number in range(MOST_PARTS // 5))
+    assert len(parse_toml(dotted)["a"]["b"]["c"]) == MOST_PARTS // 5
+    with pytest.raises(ValueError, match="too many dots"):
+        parse_toml(dotted + "a.b.c.more = 1\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * 65_000,
+        "a = [" + "1," * 32_000 + "]",
+        "a = [" + "\n" * 65_000 + "]",
+        "[[a]]\nb=1\n" * 6_500,
+        "[a.b.c.d]\n" + "".join(f"c.d.e.f.g.h.i.k.l.m.n.o.p{number}=1\n" for number in range(2_000)),
+    ],
+)
+def test_what_cost_more_than_50_ms_is_refused(text: str) -> None:
+    """Each of these is below 64 KiB, is TOML, and took 50 to 90 ms to read."""
+    assert len(text) < 64 * 1024
+    with pytest.raises(ValueError, match="too many"):
+        parse_toml(text)
 
 
 def test_a_hostile_document_costs_no_time() -> None:
