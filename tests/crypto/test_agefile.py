@@ -72,6 +72,34 @@ def test_sizes_around_a_chunk_open_and_fit_the_bound(identity, recipient, size):
     assert agefile.open_sealed(sealed, identity, limit=size) == data
 
 
+HEAD = b"age-encryption.org/v1\n"
+TAIL = b"--- " + b"C" * 43 + b"\n" + bytes(64)
+LINE = b"A" * 64 + b"\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEAD + b"-> x\n\n" * 21 + TAIL,
+        HEAD + b"-> x\n" + LINE * 39 + b"\n" + TAIL,
+        HEAD + b"-> x" + b" a" * 128 + b"\n\n" + TAIL,
+        HEAD + b"-> " + b"x" * 4096 + b"\n\n" + TAIL,
+        HEAD + b"-> x\n" + LINE * 900,
+    ],
+    ids=["stanzas", "lines", "words", "bytes", "endless"],
+)
+def test_a_long_header_is_refused_before_it_is_parsed(identity, header):
+    """The library takes time in the square of it: 2 s for 40 KB, hours for a file of the size of a model."""
+    with pytest.raises(CryptoError, match=r"header .*\[age-open-failed\]"):
+        agefile.open_sealed(header, identity, limit=LIMIT)
+
+
+def test_a_file_for_a_dozen_recipients_opens(identity, recipient):
+    others = [pyrage.x25519.Identity.generate().to_public() for _ in range(11)]
+    sealed = pyrage.encrypt(b"weights", [*others, pyrage.x25519.Recipient.from_str(recipient)])
+    assert agefile.open_sealed(sealed, identity, limit=LIMIT) == b"weights"
+
+
 def test_every_truncation_is_refused(identity, recipient, refuses):
     sealed = agefile.seal(b"weights", recipient)
     for size in range(len(sealed)):

@@ -15,7 +15,10 @@ from strongroom.crypto.errors import AGE_KEY_INVALID, AGE_OPEN_FAILED, AGE_OVERS
 from strongroom.errors import CryptoError
 
 HEADER_LIMIT: Final = 4096
+_LINES: Final = 40
+_WORDS: Final = 128
 _MAGIC: Final = b"age-encryption.org/v1\n"
+_END: Final = b"\n--- "
 _CHUNK: Final = 64 * 1024
 _TAG: Final = 16
 _KEY_TEXT_LIMIT: Final = 128
@@ -66,8 +69,7 @@ def open_sealed(data: bytes, identity: str, *, limit: int) -> bytes:
     if len(data) > sealed_size_limit(limit):
         raise CryptoError(AGE_OVERSIZE, found=f"{len(data)} bytes", expected=f"at most {limit} of content")
     key = _identity(identity)
-    if not data.startswith(_MAGIC):  # the library would also read the ASCII armor, which has many spellings
-        raise CryptoError(AGE_OPEN_FAILED, "it is not a binary age file")
+    _check_header(data)
     try:
         plain: bytes = pyrage.decrypt(data, [key])
     except pyrage.DecryptError as error:
@@ -80,6 +82,22 @@ def open_sealed(data: bytes, identity: str, *, limit: int) -> bytes:
 def sealed_size_limit(limit: int) -> int:
     """Most bytes that an age file of `limit` bytes of content can have, with up to 4 KiB of header."""
     return HEADER_LIMIT + limit + _TAG * (limit // _CHUNK + 1)
+
+
+def _check_header(data: bytes) -> None:
+    """Refuse a header that is longer than one for a dozen recipients.
+
+    The library looks for the header's end in the whole file, in the square of what is before it.
+    """
+    if not data.startswith(_MAGIC):  # the library would also read the ASCII armor, which has many spellings
+        raise CryptoError(AGE_OPEN_FAILED, "it is not a binary age file")
+    end = data.find(_END, 0, HEADER_LIMIT)
+    if end < 0 or data.count(b"\n", 0, end) > _LINES or data.count(b" ", 0, end) > _WORDS:
+        raise CryptoError(
+            AGE_OPEN_FAILED,
+            "the header is not one that is opened here",
+            expected=f"at most {HEADER_LIMIT} bytes, {_LINES} lines and {_WORDS} words",
+        )
 
 
 def _identity(text: str) -> pyrage.x25519.Identity:
