@@ -206,8 +206,10 @@ async def test_documents_that_do_not_belong_together_are_not_served(frontend) ->
 
 @pytest.mark.parametrize("kind", ["keyset", "evidence", "policy"])
 async def test_junk_among_the_documents_is_passed_over(frontend, kind: str) -> None:
+    junk = {"a": b"junk", "b": b"[1]", "d": b'{"keyset":"\xff"}', "e": b'{"more":' + b"[" * 50_000}
+
     def with_junk(asked: str, found):
-        return {"a": b"junk", "b": b"[1]", **found, "c": b""} if asked == kind else found
+        return {**junk, **found, "c": b""} if asked == kind else found
 
     frontend.queue.change = with_junk
     assert (await frontend.http.get("/v2/health/ready")).status_code == 200

@@ -29,7 +29,7 @@ def _read(body: bytes) -> _Problem | None:
         return None
     try:
         return msgspec.json.decode(body, type=_Problem)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: a text that is not UTF-8
         return None
 
 

@@ -104,7 +104,7 @@ def _newest_first(served: Iterable[bytes]) -> list[tuple[bytes, Keyset]]:
 def _binds(document: bytes, keyset_digest: str) -> bool:
     try:
         return msgspec.json.decode(document, type=_EvidenceHead).keyset == keyset_digest
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # ValueError: a text that is not UTF-8
         return False
 
 
