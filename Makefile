@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTDATA ?= $(or $(STRONGROOM_TESTDATA),../shared)
 export STRONGROOM_TESTDATA := $(TESTDATA)
 
-.PHONY: help demo test test-quick lint format docs bench clean
+.PHONY: help demo test test-quick fuzz lint format docs bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	@tools/setup $(PYTHON) $(VENV) dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@tools/setup $(PYTHON) $(VENV) fuzz
+	@touch $@
 
 # An environment of its own: it must not be part of what a worker measures.
 $(VENV)-docs/.docs: pyproject.toml constraints.txt
@@ -40,6 +44,9 @@ test: $(VENV)/.tpm ## all tests
 test-quick: $(VENV)/.dev ## tests that take no longer than a few seconds each
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not alone"
 
+fuzz: $(VENV)/.fuzz ## every parser of bytes from outside for a minute, two at a time
+	$(BIN)/python -m fuzz --seconds 60 --jobs 2
+
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +64,4 @@ bench: $(VENV)/.dev ## compare sealed, plain and bare serving on this machine
 	$(BIN)/python benchmarks/serving.py
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-docs site .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-docs site .demo .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,8 +27,11 @@ WORK: Final = ROOT / ".fuzz"
 MEMORY: Final = 1024
 """Most MiB of memory of a target's process."""
 
-HANG: Final = 10
-"""Seconds after which libFuzzer ends a single input."""
+Program = tuple[str, ...]
+"""Arguments with which the interpreter starts a program."""
+
+ENGINE: Final = ("-m", "fuzz.engine")
+ALONE: Final = ("-m", "fuzz.check")
 
 _START: Final = 300
 """Seconds for importing, for the seeds, and for the last input."""
@@ -45,11 +48,13 @@ class Plan:
         seconds: For which each is fuzzed.
         seed: Of the mutations.
         work: Folder for everything that is kept.
+        hang: Seconds after which libFuzzer ends a single input.
     """
 
     seconds: int
     seed: int
     work: Path = WORK
+    hang: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +97,19 @@ def run_all(targets: Iterable[Target], plan: Plan, *, jobs: int, material: Mater
     """Run targets, so many at a time; outcomes come in the order of the targets."""
     chosen = list(targets)
     for target in chosen:
-        _write_seeds(target, plan, material)
+        write_seeds(target, plan, material)
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(lambda target: run(target.name, plan), chosen)
 
 
-def run(name: str, plan: Plan, *, engine: tuple[str, ...] = ("-m", "fuzz.engine")) -> Outcome:
+def run(name: str, plan: Plan, *, engine: Program = ENGINE, alone: Program = ALONE) -> Outcome:
     """Run one target, whose seeds are written.
 
     Args:
         name: The target.
         plan: How.
-        engine: Arguments of the interpreter that start the engine.
+        engine: Starts `fuzz.engine`.
+        alone: Starts `fuzz.check`.
     """
     folder = plan.work / name
     findings, state, corpus = (_made(folder / part) for part in ("findings", "state", "corpus"))
@@ -131,15 +137,15 @@ def run(name: str, plan: Plan, *, engine: tuple[str, ...] = ("-m", "fuzz.engine"
     text = log.read_text("utf-8", "replace")
     executions, coverage = _numbers(text)
     fresh = [path for path in sorted(findings.iterdir()) if path.stat().st_mtime >= began]
-    found = tuple(path for path in fresh if not path.name.startswith(SLOW) or _is_slow(name, path))
+    found = tuple(path for path in fresh if not path.name.startswith(SLOW) or _is_slow(name, path, alone))
     failure = "" if found or (status == 0 and executions) else f"DID NOT RUN (status {status}, see {log})"
     rate = executions / (time.monotonic() - started)
-    return Outcome(name, executions, rate, coverage, _slowest(name, state), found, failure)
+    return Outcome(name, executions, rate, coverage, _slowest(name, state, alone), found, failure)
 
 
-def measured(name: str, path: Path) -> float | None:
+def measured(name: str, path: Path, *, alone: Program = ALONE) -> float | None:
     """CPU milliseconds of one input in a fresh process without instrumentation; None if it crashes there."""
-    command = [sys.executable, "-m", "fuzz.check", name, str(path)]
+    command = [sys.executable, *alone, name, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     return float(done.stdout) if done.returncode == 0 else None
 
@@ -149,14 +155,15 @@ def _options(plan: Plan, findings: Path) -> list[str]:
         f"-max_total_time={plan.seconds}",
         f"-max_len={MAX_INPUT}",
         f"-seed={plan.seed}",
-        f"-timeout={HANG}",
+        f"-timeout={plan.hang}",
         f"-rss_limit_mb={MEMORY}",
         f"-artifact_prefix={findings}/",
         "-print_final_stats=1",
     ]
 
 
-def _write_seeds(target: Target, plan: Plan, material: Material) -> None:
+def write_seeds(target: Target, plan: Plan, material: Material) -> None:
+    """Write a target's seeds anew."""
     folder = plan.work / target.name / "seeds"
     shutil.rmtree(folder, ignore_errors=True)
     _made(folder)
@@ -177,15 +184,15 @@ def _numbers(text: str) -> tuple[int, int]:
     return (int(executed[1]) if executed else last), coverage
 
 
-def _is_slow(name: str, path: Path) -> bool:
+def _is_slow(name: str, path: Path, alone: Program) -> bool:
     """Whether a suspicion holds; else the file goes."""
-    spent = measured(name, path)
+    spent = measured(name, path, alone=alone)
     if spent is not None and spent <= 1000 * LIMIT:
         path.unlink()
         return False
     return True
 
 
-def _slowest(name: str, state: Path) -> float:
+def _slowest(name: str, state: Path, alone: Program) -> float:
     path = state / SLOWEST
-    return (measured(name, path) or 0.0) if path.is_file() else 0.0
+    return (measured(name, path, alone=alone) or 0.0) if path.is_file() else 0.0
