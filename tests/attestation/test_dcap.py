@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import time
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.attestation.claims import Anchor
-from strongroom.attestation.dcap import MAX_CERTIFICATE, choose_root
-from strongroom.attestation.evidence import MAX_COLLATERAL
+from strongroom.attestation.dcap import MAX_CERTIFICATE, choose_root, verify_quote
+from strongroom.attestation.evidence import MAX_COLLATERAL, Evidence, EvidenceKind
 from strongroom.attestation.roots import TrustRoots
 from strongroom.errors import EvidenceError
+from strongroom_simulator.collateral import make_collateral
+from strongroom_simulator.pki import Pki
+from strongroom_simulator.pki import pem as pem_of
+from strongroom_simulator.quotes import QuotingEnclave, enclave_report
 
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 DER = b"\x30\x82" + bytes(range(256))
@@ -21,6 +27,33 @@ ROOTS = TrustRoots(simulated=frozenset({hashlib.sha256(DER).hexdigest()}), intel
 
 def pem(der: bytes) -> str:
     return f"{BEGIN}\n{base64.encodebytes(der).decode()}{END}\n"
+
+
+NOW = 1_800_000_000
+
+
+@pytest.mark.parametrize("change", ["issuer", "signature", "nothing"])
+def test_a_pinned_root_must_have_signed_itself(change: str) -> None:
+    """Under a root that names another issuer, dcap-qvl ends the process: a panic in it is an abort."""
+    pki = Pki.create(NOW, os.urandom)
+    quote = QuotingEnclave(pki, EvidenceKind.SGX, os.urandom).quote(
+        enclave_report(bytes(32), bytes(64), bytes(64))
+    )
+    collateral = make_collateral(pki, EvidenceKind.SGX, NOW)
+    root = pki.root.certificate.public_bytes(Encoding.DER)
+    if change == "issuer":
+        root = root.replace(b"SIMULATED SGX Root", b"SIMULATED SGX Toor", 1)
+        assert b"SIMULATED SGX Root" in root
+    elif change == "signature":
+        root = root[:-1] + bytes([root[-1] ^ 1])
+    collateral["tcb_info_issuer_chain"] = pem_of(pki.tcb_signing) + pem(root)
+    roots = TrustRoots(simulated=frozenset({hashlib.sha256(root).hexdigest()}))
+    evidence = Evidence(EvidenceKind.SGX, quote, collateral)
+    if change == "nothing":
+        assert verify_quote(evidence, roots, NOW).anchor is Anchor.SIMULATED
+    else:
+        with pytest.raises(EvidenceError, match="evidence-chain"):
+            verify_quote(evidence, roots, NOW)
 
 
 @pytest.mark.parametrize("tail", ["", "\n", "\0", " \r\n\t\0 \n", "\n\n\0\0"])

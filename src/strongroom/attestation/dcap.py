@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from strongroom.attestation import certificates
 from strongroom.attestation.claims import Anchor
 from strongroom.attestation.errors import (
     EVIDENCE_DEBUG,
@@ -91,6 +92,9 @@ def verify_quote(evidence: Evidence, roots: TrustRoots, now: int) -> VerifiedQuo
     if not 0 <= now <= MAX_TIME:
         raise EvidenceError(EVIDENCE_EXPIRED, "the time of the appraisal is out of range")
     anchor, root = choose_root(evidence.collateral["tcb_info_issuer_chain"], roots)
+    if anchor is not Anchor.INTEL:
+        # dcap-qvl takes it as it is; one that another has issued makes it end the whole process.
+        certificates.verify_chain([certificates.parse_certificate(root, "the root")], now)
     found = _verify(evidence.quote, evidence.collateral, None if anchor is Anchor.INTEL else root, now)
     (report,) = found["report"].items()
     return VerifiedQuote(
