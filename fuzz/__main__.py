@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzz.check import LIMIT, fastest
 from fuzz.material import Material
 from fuzz.runner import Plan, run_all
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, named
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def _fuzz(names: list[str], plan: Plan, jobs: int) -> int:
     if material.testdata is None:
         print("No recorded evidence: STRONGROOM_TESTDATA names no folder. Seeds are simulated only.")
     good = True
-    for outcome in run_all([TARGETS[name] for name in names], plan, jobs=jobs, material=material):
+    for outcome in run_all(map(named, names), plan, jobs=jobs, material=material):
         print(outcome.line(), flush=True)
         for path in outcome.findings:
             print(f"    python -m fuzz {outcome.name} {path}")
@@ -43,7 +43,7 @@ def _fuzz(names: list[str], plan: Plan, jobs: int) -> int:
 
 def _again(name: str, path: Path) -> int:
     """One input again, without instrumentation; a crash shows as the traceback that it is."""
-    target, data = TARGETS[name], path.read_bytes()
+    target, data = named(name), path.read_bytes()
     if data:
         print(f"{name}: {target.parsers[data[0] % len(target.parsers)].name}, {len(data) - 1} bytes")
     spent = fastest(target, data)

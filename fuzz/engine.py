@@ -6,7 +6,6 @@ python -m fuzz.engine TARGET FINDINGS STATE LIBFUZZER-ARGUMENT...
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,16 +16,23 @@ INSTRUMENTED: Final = ["strongroom", "tomllib", "joserfc"]
 """Packages whose branches guide the mutation. Libraries in C and Rust are fuzzed without it."""
 
 
+LATE: Final = ("azure", "devices", "nitro", "sgx", "snp", "tdx", "tpm_host")
+"""Verifiers that are imported at their first use, which would be too late to be instrumented."""
+
+
 def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer ends the process."""
     name, findings, state, *options = arguments
     with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
         from fuzz.targets import named
 
-        _import_late_ones()
+        target = named(name)
+        if "strongroom.attestation.verify" in sys.modules:
+            for module in LATE:
+                importlib.import_module(f"strongroom.attestation.{module}")
     from fuzz.watch import Watch, stretched
 
-    watch = Watch(named(name), Path(findings), Path(state))
+    watch = Watch(target, Path(findings), Path(state))
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         longer = stretched(data, most, seed)
@@ -34,14 +40,6 @@ def main(arguments: list[str]) -> None:
 
     atheris.Setup([name, *options], watch, custom_mutator=mutate)
     atheris.Fuzz()
-
-
-def _import_late_ones() -> None:
-    """Verifiers are imported at their first use, which would be too late to be instrumented."""
-    import strongroom.attestation as layer
-
-    for module in pkgutil.walk_packages(layer.__path__, f"{layer.__name__}."):
-        importlib.import_module(module.name)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ def _options(plan: Plan, findings: Path) -> list[str]:
         f"-timeout={plan.hang}",
         f"-rss_limit_mb={MEMORY}",
         f"-artifact_prefix={findings}/",
+        "-entropic_scale_per_exec_time=1",
         "-print_final_stats=1",
     ]
 

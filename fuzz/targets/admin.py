@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fuzz.material import Material
-from fuzz.target import Parser, Target
+from fuzz.target import Parser
 from strongroom.broker import admin_auth, admin_requests, backup, shares
 from strongroom.broker.principal import Principal
 from strongroom.broker.resource import Resource
@@ -107,14 +107,11 @@ def _share_texts(_: Material) -> Iterator[bytes]:
     yield b"academic" * 8_000
 
 
-TARGET: Final = Target(
-    "admin",
-    (
-        Parser("administrative request", _request, _requests),
-        Parser("principal", _principal, _principals),
-        Parser("resource", _resource, _resources),
-        Parser("certificate of a client", _certificate, _certificates),
-        Parser("backup", _backup, _backups),
-        Parser("shares", _shares, _share_texts),
-    ),
+PARSERS: Final = (
+    Parser("administrative request", _request, _requests),
+    Parser("principal", _principal, _principals),
+    Parser("resource", _resource, _resources),
+    Parser("certificate of a client", _certificate, _certificates),
+    Parser("backup", _backup, _backups),
+    Parser("shares", _shares, _share_texts),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import Parser, Target
+from fuzz.target import Parser
 from strongroom.client._answer import read_answer
 from strongroom.client._flow import Exchanged
 from strongroom.codec.bhttp import (
@@ -59,11 +59,8 @@ def _responses(_: Material) -> Iterator[bytes]:
     yield b"\x03\x40\xc8\x01a\x01b\x00\x02{}\x00\x00"
 
 
-TARGET: Final = Target(
-    "bhttp",
-    (
-        Parser("binary HTTP request", _request, _requests),
-        Parser("binary HTTP response", _response, _responses),
-        Parser("answer of a worker", _answer, _responses),
-    ),
+PARSERS: Final = (
+    Parser("binary HTTP request", _request, _requests),
+    Parser("binary HTTP response", _response, _responses),
+    Parser("answer of a worker", _answer, _responses),
 )

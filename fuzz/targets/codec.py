@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.codec import b64, cbor, jcs
 from strongroom.codec._varint import read_varint
 
@@ -65,12 +65,9 @@ def _varint_seeds(_: Material) -> Iterator[bytes]:
     yield from (b"\x25", b"\x7b\xbd", b"\x9d\x7f\x3e\x7d", b"\xc2\x19\x7c\x5e\xff\x14\xe8\x8c")
 
 
-TARGET: Final = Target(
-    "codec",
-    (
-        Parser("CBOR", _cbor, _cbor_seeds),
-        Parser("JSON", _json, _json_seeds),
-        Parser("base64", _base64, _base64_seeds),
-        Parser("variable-length integers", _varint, _varint_seeds),
-    ),
+PARSERS: Final = (
+    Parser("CBOR", _cbor, _cbor_seeds),
+    Parser("JSON", _json, _json_seeds),
+    Parser("base64", _base64, _base64_seeds),
+    Parser("variable-length integers", _varint, _varint_seeds),
 )

@@ -8,7 +8,7 @@ from ssl import PEM_cert_to_DER_cert
 from typing import Any, Final
 
 from fuzz.material import NOW, Material
-from fuzz.target import MAX_INPUT, Parser, Target, join, split, time_of
+from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import certificates, dcap
 from strongroom.attestation.collateral import validity
 from strongroom.attestation.collateral.kds import Kds
@@ -154,16 +154,13 @@ def _revocations(material: Material) -> Iterator[bytes]:
     yield join(NOW.to_bytes(6), parts["chain"].encode(), bytes.fromhex(parts.get("crl", "")))
 
 
-TARGET: Final = Target(
-    "collateral",
-    (
-        Parser("answers of a PCCS", _pccs, _pccs_answers),
-        Parser("answers of AMD's service", _kds, _kds_answers),
-        Parser("answer of AMD's service, VCEK", _kds_vcek, _vceks),
-        Parser("file of collateral", _kept, _kept_files),
-        Parser("chain in PEM", _chain, _chains),
-        Parser("certificate", _certificate, _vceks),
-        Parser("revocation list", _revocation, _revocations),
-        Parser("root at the end of a chain", _root, _chains),
-    ),
+PARSERS: Final = (
+    Parser("answers of a PCCS", _pccs, _pccs_answers),
+    Parser("answers of AMD's service", _kds, _kds_answers),
+    Parser("answer of AMD's service, VCEK", _kds_vcek, _vceks),
+    Parser("file of collateral", _kept, _kept_files),
+    Parser("chain in PEM", _chain, _chains),
+    Parser("certificate", _certificate, _vceks),
+    Parser("revocation list", _revocation, _revocations),
+    Parser("root at the end of a chain", _root, _chains),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fuzz.material import NOW, Material
 from fuzz.roots import ANY
-from fuzz.target import MAX_INPUT, Parser, Target, join, split, time_of
+from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import ccel
 from strongroom.attestation.collateral.needs import item_of, needs
 from strongroom.attestation.evidence import Evidence, EvidenceKind
@@ -87,13 +87,10 @@ def _event_logs(material: Material) -> Iterator[bytes]:
     yield log + event + b"\xff" * 60_000
 
 
-TARGET: Final = Target(
-    "dcap",
-    (
-        Parser("SGX quote with collateral", _sgx, _sgx_quotes),
-        Parser("TDX quote with collateral", _tdx, _tdx_quotes),
-        Parser("what a quote needs", _needs, _bare_quotes),
-        Parser("name of collateral", _name, _names),
-        Parser("event log", _event_log, _event_logs),
-    ),
+PARSERS: Final = (
+    Parser("SGX quote with collateral", _sgx, _sgx_quotes),
+    Parser("TDX quote with collateral", _tdx, _tdx_quotes),
+    Parser("what a quote needs", _needs, _bare_quotes),
+    Parser("name of collateral", _name, _names),
+    Parser("event log", _event_log, _event_logs),
 )

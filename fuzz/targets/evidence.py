@@ -7,7 +7,7 @@ from typing import Final
 
 from fuzz.material import NOW, Material
 from fuzz.roots import ANY
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation.composite import verify_composite
 from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.evidence_file import EvidenceFile
@@ -74,13 +74,10 @@ def _runtimes(material: Material) -> Iterator[bytes]:
     yield b64.decode_url(material.accepted("gpu")["runtime_data"], limit=MAX_INPUT)
 
 
-TARGET: Final = Target(
-    "evidence",
-    (
-        Parser("evidence document", _document, _documents),
-        Parser("evidence file", _file, _files),
-        Parser("evidence of one worker", _service, _services),
-        Parser("evidence of a service", _list, _lists),
-        Parser("runtime data", _runtime_data, _runtimes),
-    ),
+PARSERS: Final = (
+    Parser("evidence document", _document, _documents),
+    Parser("evidence file", _file, _files),
+    Parser("evidence of one worker", _service, _services),
+    Parser("evidence of a service", _list, _lists),
+    Parser("runtime data", _runtime_data, _runtimes),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fuzz.material import NOW, Material
 from fuzz.roots import ANY, EVERY
-from fuzz.target import MAX_INPUT, Parser, Target, join, split, time_of
+from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import gpu
 from strongroom.attestation.devices import verify_devices
 from strongroom.attestation.gpu_report import GpuReport
@@ -75,12 +75,9 @@ def _bytes(vector: dict[str, Any]) -> bytes:
         return base64.b64decode(text)
 
 
-TARGET: Final = Target(
-    "gpu",
-    (
-        Parser("report", _report, _reports),
-        Parser("report with certificates", _verify, _chains),
-        Parser("evidence of devices", _devices, _texts),
-        Parser("signed reference values of NVIDIA", _rim, _rims),
-    ),
+PARSERS: Final = (
+    Parser("report", _report, _reports),
+    Parser("report with certificates", _verify, _chains),
+    Parser("evidence of devices", _devices, _texts),
+    Parser("signed reference values of NVIDIA", _rim, _rims),
 )

@@ -11,7 +11,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, KeySet
 
 from fuzz.material import NOW, Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.broker import ear, messages, oidc, primary_evidence, teekey
 from strongroom.broker.client import _members, _refusal
@@ -147,17 +147,14 @@ def _key_sets(_: Material) -> Iterator[bytes]:
     yield json.dumps({"keys": [okp]}).encode()
 
 
-TARGET: Final = Target(
-    "kbs",
-    (
-        Parser("request for a challenge", _auth, _auths),
-        Parser("attestation", _attest, _bodies),
-        Parser("one-time key", _key, _keys),
-        Parser("answer of a broker", _answer, _answers),
-        Parser("attestation token", _ear_token, _ear_tokens),
-        Parser("claims of an attestation token", _ear_claims, _ear_claim_seeds),
-        Parser("OIDC token", _oidc_token, _oidc_tokens),
-        Parser("claims of an OIDC token", _oidc_claims, _oidc_claim_seeds),
-        Parser("keys of an OIDC issuer", _oidc_keys, _key_sets),
-    ),
+PARSERS: Final = (
+    Parser("request for a challenge", _auth, _auths),
+    Parser("attestation", _attest, _bodies),
+    Parser("one-time key", _key, _keys),
+    Parser("answer of a broker", _answer, _answers),
+    Parser("attestation token", _ear_token, _ear_tokens),
+    Parser("claims of an attestation token", _ear_claims, _ear_claim_seeds),
+    Parser("OIDC token", _oidc_token, _oidc_tokens),
+    Parser("claims of an OIDC token", _oidc_claims, _oidc_claim_seeds),
+    Parser("keys of an OIDC issuer", _oidc_keys, _key_sets),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation.beacon import Beacon, SignedBeacon
 from strongroom.attestation.keyset import Keyset, SignedKeyset
 from strongroom.codec import b64
@@ -59,12 +59,9 @@ def _beacon_payloads(material: Material) -> Iterator[bytes]:
         yield b64.decode_url(json.loads(document)["beacon"], limit=MAX_INPUT)
 
 
-TARGET: Final = Target(
-    "keyset",
-    (
-        Parser("payload of a keyset", _payload, _payloads),
-        Parser("signed keyset", _signed, _keysets),
-        Parser("payload of a beacon", _beacon, _beacon_payloads),
-        Parser("signed beacon", _signed_beacon, _beacons),
-    ),
+PARSERS: Final = (
+    Parser("payload of a keyset", _payload, _payloads),
+    Parser("signed keyset", _signed, _keysets),
+    Parser("payload of a beacon", _beacon, _beacon_payloads),
+    Parser("signed beacon", _signed_beacon, _beacons),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.broker import log_entry
 from strongroom.broker.audit import STATE_TYPE, State
 from strongroom.broker.log_entry import log_key
@@ -157,19 +157,16 @@ def _states(material: Material) -> Iterator[bytes]:
         yield json.dumps({**members, "frontier": [_HASH] * 1_000})[:MAX_INPUT].encode()
 
 
-TARGET: Final = Target(
-    "log",
-    (
-        Parser("signed note", _note, _notes),
-        Parser("signature lines of a witness", _signatures, _signature_lines),
-        Parser("checkpoint of a broker", _checkpoint, _checkpoints),
-        Parser("key of notes", _key, _keys),
-        Parser("proof of inclusion", _proof, _proofs),
-        Parser("request to a witness", _add_checkpoint, _add_requests),
-        Parser("tile", _tile, _tiles),
-        Parser("path of a tile", _path, _paths),
-        Parser("entry", _entry, _entries),
-        Parser("receipt", _receipt, _receipts),
-        Parser("state of an auditor", _state, _states),
-    ),
+PARSERS: Final = (
+    Parser("signed note", _note, _notes),
+    Parser("signature lines of a witness", _signatures, _signature_lines),
+    Parser("checkpoint of a broker", _checkpoint, _checkpoints),
+    Parser("key of notes", _key, _keys),
+    Parser("proof of inclusion", _proof, _proofs),
+    Parser("request to a witness", _add_checkpoint, _add_requests),
+    Parser("tile", _tile, _tiles),
+    Parser("path of a tile", _path, _paths),
+    Parser("entry", _entry, _entries),
+    Parser("receipt", _receipt, _receipts),
+    Parser("state of an auditor", _state, _states),
 )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fuzz.material import Material
-from fuzz.target import Parser, Target
+from fuzz.target import Parser
 from strongroom.models.bundle import describe_files, read_bundle, write_bundle
 from strongroom.models.labels import parse_labels
 from strongroom.models.manifest import FileEntry, Manifest, TensorSpec, parse_manifest
@@ -107,12 +107,9 @@ def _state_dicts(_: Material) -> Iterator[bytes]:
     yield b"\x80\x02]" + b"(h\x00h\x00e" * 10_000 + b"."
 
 
-TARGET: Final = Target(
-    "model",
-    (
-        Parser("bundle", _bundle, _bundles),
-        Parser("manifest", _manifest, _manifests),
-        Parser("labels", _labels, _label_files),
-        Parser("state dict", _state_dict, _state_dicts),
-    ),
+PARSERS: Final = (
+    Parser("bundle", _bundle, _bundles),
+    Parser("manifest", _manifest, _manifests),
+    Parser("labels", _labels, _label_files),
+    Parser("state dict", _state_dict, _state_dicts),
 )

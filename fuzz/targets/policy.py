@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation import initdata
 from strongroom.attestation.initdata import InitData
 from strongroom.attestation.policy import Policy, decode_policy
@@ -90,13 +90,10 @@ def _preprocesses(_: Material) -> Iterator[bytes]:
     yield from _BY_HAND
 
 
-TARGET: Final = Target(
-    "policy",
-    (
-        Parser("policy", _policy, _policies),
-        Parser("init-data", _init_data, _init_datas),
-        Parser("payload of reference values", _values, _payloads),
-        Parser("signed reference values", _signed_values, _documents),
-        Parser("preprocessing of pictures", _preprocess, _preprocesses),
-    ),
+PARSERS: Final = (
+    Parser("policy", _policy, _policies),
+    Parser("init-data", _init_data, _init_datas),
+    Parser("payload of reference values", _values, _payloads),
+    Parser("signed reference values", _signed_values, _documents),
+    Parser("preprocessing of pictures", _preprocess, _preprocesses),
 )

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation import _elf, _ldcache
 from strongroom.client._problem import error_of, is_unknown_key
 from strongroom.codec import cbor
@@ -137,16 +137,13 @@ def _caches(_: Material) -> Iterator[bytes]:
     yield many + (bytes(4) + (48_100).to_bytes(4, "little") * 2 + bytes(12)) * 2_000 + b"a" * 4_000 + b"\0"
 
 
-TARGET: Final = Target(
-    "queue",
-    (
-        Parser("sealed record", _record, _records),
-        Parser("reply", _reply, _replies),
-        Parser("entries of a stream", _stream, _streams),
-        Parser("address of a queue", _url, _urls),
-        Parser("settings of a worker", _settings, _setting_seeds),
-        Parser("problem details", _problem, _problems),
-        Parser("ELF file", _elf_file, _elf_files),
-        Parser("cache of the loader", _ld_cache, _caches),
-    ),
+PARSERS: Final = (
+    Parser("sealed record", _record, _records),
+    Parser("reply", _reply, _replies),
+    Parser("entries of a stream", _stream, _streams),
+    Parser("address of a queue", _url, _urls),
+    Parser("settings of a worker", _settings, _setting_seeds),
+    Parser("problem details", _problem, _problems),
+    Parser("ELF file", _elf_file, _elf_files),
+    Parser("cache of the loader", _ld_cache, _caches),
 )

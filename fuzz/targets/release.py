@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.broker import hpke_release, jwe, log_proof, release, teekey
 from strongroom.broker.log_proof import ANY_TERMS
 from strongroom.broker.resource import Resource
@@ -115,14 +115,11 @@ def _logged_releases(material: Material) -> Iterator[bytes]:
         yield jcs.canonical({**json.loads(envelope), "log": receipt})
 
 
-TARGET: Final = Target(
-    "release",
-    (
-        Parser("JWE", _jwe, _jwes),
-        Parser("resource sealed with HPKE", _hpke, _hpkes),
-        Parser("signed envelope", _envelope, _envelopes),
-        Parser("model key", _model, _models),
-        Parser("service key", _service, _services),
-        Parser("proof that a release is logged", _logged, _logged_releases),
-    ),
+PARSERS: Final = (
+    Parser("JWE", _jwe, _jwes),
+    Parser("resource sealed with HPKE", _hpke, _hpkes),
+    Parser("signed envelope", _envelope, _envelopes),
+    Parser("model key", _model, _models),
+    Parser("service key", _service, _services),
+    Parser("proof that a release is logged", _logged, _logged_releases),
 )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fuzz.material import NOW, Material
 from fuzz.roots import ANY
-from fuzz.target import MAX_INPUT, Parser, Target, join, split, time_of
+from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import nitro, snp, snp_json
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.nitro import NitroDocument
@@ -69,12 +69,9 @@ def _documents(material: Material) -> Iterator[bytes]:
     yield from (_recorded(vector, "doc") for vector in material.vectors("NITRO_*.json"))
 
 
-TARGET: Final = Target(
-    "reports",
-    (
-        Parser("SNP report", _report, _reports),
-        Parser("SNP report with certificates", _verify_snp, _snp_inputs),
-        Parser("SNP report in JSON", _json, _json_reports),
-        Parser("Nitro document", _verify_nitro, _documents),
-    ),
+PARSERS: Final = (
+    Parser("SNP report", _report, _reports),
+    Parser("SNP report with certificates", _verify_snp, _snp_inputs),
+    Parser("SNP report in JSON", _json, _json_reports),
+    Parser("Nitro document", _verify_nitro, _documents),
 )

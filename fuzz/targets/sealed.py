@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.crypto import agefile
 from strongroom.crypto._kem import parse_public_key
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey, setup_sender
@@ -98,14 +98,11 @@ def _key_texts(_: Material) -> Iterator[bytes]:
     yield b"ed25519+mldsa65:iffjhqshZ_usEmhQjkiFq97k1MlfLj2S1Orce0N4wTg"
 
 
-TARGET: Final = Target(
-    "sealed",
-    (
-        Parser("OHTTP key configurations", _configs, _config_seeds),
-        Parser("encapsulated request", _open_request, _requests),
-        Parser("encapsulated response", _open_response, _responses),
-        Parser("age file", _open_age, _age_files),
-        Parser("public key of a KEM", _public_key, _public_keys),
-        Parser("name of a signing key", _key_text, _key_texts),
-    ),
+PARSERS: Final = (
+    Parser("OHTTP key configurations", _configs, _config_seeds),
+    Parser("encapsulated request", _open_request, _requests),
+    Parser("encapsulated response", _open_response, _responses),
+    Parser("age file", _open_age, _age_files),
+    Parser("public key of a KEM", _public_key, _public_keys),
+    Parser("name of a signing key", _key_text, _key_texts),
 )

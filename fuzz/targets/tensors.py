@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fuzz.material import Material
-from fuzz.target import MAX_INPUT, Parser, Target, join, split
+from fuzz.target import MAX_INPUT, Parser, join, split
 from strongroom.codec import jcs
 from strongroom.codec._oip_wire import parse_header_length
 from strongroom.codec.oip import ModelMetadata, decode_infer_request, decode_infer_response
@@ -76,11 +76,8 @@ def _descriptions(_: Material) -> Iterator[bytes]:
     yield _METADATA
 
 
-TARGET: Final = Target(
-    "tensors",
-    (
-        Parser("inference request", _request, _requests),
-        Parser("inference response", _response, _responses),
-        Parser("metadata of a model", _metadata, _descriptions),
-    ),
+PARSERS: Final = (
+    Parser("inference request", _request, _requests),
+    Parser("inference response", _response, _responses),
+    Parser("metadata of a model", _metadata, _descriptions),
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fuzz.material import NOW, Material
 from fuzz.roots import ANY
-from fuzz.target import MAX_INPUT, Parser, Target
+from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation import tpm_forms, tpm_host
 from strongroom.attestation.azure_hcl import HclReport, verify
 from strongroom.attestation.evidence import Evidence, EvidenceKind
@@ -126,17 +126,14 @@ def _std(text: str) -> bytes:
     return base64.b64decode(text)
 
 
-TARGET: Final = Target(
-    "tpm",
-    (
-        Parser("public area", _public, _publics),
-        Parser("sized public area", _sized_public, _sized_publics),
-        Parser("quote", _quote, _quotes),
-        Parser("signature", _signature, _signatures),
-        Parser("evidence of a machine", _machine, _machines),
-        Parser("evidence of an Azure VM on SNP", _azure_snp, _azure_snps),
-        Parser("evidence of an Azure VM on TDX", _azure_tdx, _azure_tdxs),
-        Parser("report of the paravisor", _hcl_report, _hcl_reports),
-        Parser("certificate of an endorsement key", _chain, _chains),
-    ),
+PARSERS: Final = (
+    Parser("public area", _public, _publics),
+    Parser("sized public area", _sized_public, _sized_publics),
+    Parser("quote", _quote, _quotes),
+    Parser("signature", _signature, _signatures),
+    Parser("evidence of a machine", _machine, _machines),
+    Parser("evidence of an Azure VM on SNP", _azure_snp, _azure_snps),
+    Parser("evidence of an Azure VM on TDX", _azure_tdx, _azure_tdxs),
+    Parser("report of the paravisor", _hcl_report, _hcl_reports),
+    Parser("certificate of an endorsement key", _chain, _chains),
 )

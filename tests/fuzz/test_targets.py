@@ -145,5 +145,5 @@ def test_recorded_evidence_is_found_where_the_variable_says(
 
 def test_the_documentation_lists_all_targets_and_parsers() -> None:
     page = (ROOT / "docs/reference/fuzzing.md").read_text()
-    for target in TARGETS.values():
+    for target in map(named, TARGETS):
         assert f"| `{target.name}` | {', '.join(parser.name for parser in target.parsers)} |" in page
