@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from ssl import PEM_cert_to_DER_cert
 from typing import Any, Final
 
 from fuzz.material import Material
@@ -85,6 +86,7 @@ def _resources(_: Material) -> Iterator[bytes]:
 
 
 def _certificates(material: Material) -> Iterator[bytes]:
+    yield PEM_cert_to_DER_cert(material.accepted("snp")["evidence"]["collateral"]["vek"])
     yield from material.files("negative/*.der")
 
 

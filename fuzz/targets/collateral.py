@@ -12,7 +12,7 @@ from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import certificates, dcap
 from strongroom.attestation.collateral import validity
 from strongroom.attestation.collateral.kds import Kds
-from strongroom.attestation.collateral.needs import AmdItem, DcapItem, VcekItem
+from strongroom.attestation.collateral.needs import AmdItem, DcapItem, VcekItem, item_of
 from strongroom.attestation.collateral.pccs import Pccs
 from strongroom.attestation.collateral.web import Answer, Web
 from strongroom.attestation.evidence import EvidenceKind
@@ -43,11 +43,14 @@ class _Recorded(Web):
 
 
 def _pccs(data: bytes) -> None:
-    """Four bodies, and the header of the chains."""
-    header, *bodies = split(data, 5)
+    """The item that is asked for, the header of the chains, and four bodies."""
+    name, header, *bodies = split(data, 6)
+    item = item_of(name.decode("latin-1"))
+    if not isinstance(item, DcapItem):
+        return
     headers = dict.fromkeys((name.lower() for name in _CHAINS), header.decode("latin-1"))
-    parts = Pccs("https://pccs.example", _Recorded(headers, *bodies)).fetch(_DCAP)
-    validity.check(_DCAP, parts)
+    parts = Pccs("https://pccs.example", _Recorded(headers, *bodies)).fetch(item)
+    validity.check(item, parts)
 
 
 def _kds(data: bytes) -> None:
@@ -107,7 +110,10 @@ def _pccs_answers(material: Material) -> Iterator[bytes]:
         qe = f'{{"enclaveIdentity":{parts["qe_identity"]},"signature":"{parts["qe_identity_signature"]}"}}'
         header = parts["tcb_info_issuer_chain"].replace("\n", "%0A").encode()
         pck_crl = bytes.fromhex(parts["pck_crl"])
-        yield join(header, tcb.encode(), qe.encode(), pck_crl, parts["root_ca_crl"].encode())
+        said = json.loads(parts["tcb_info"])
+        for authority in ("platform", "processor"):
+            name = f"{said['id']}-{said['fmspc']}-{authority}".lower().encode()
+            yield join(name, header, tcb.encode(), qe.encode(), pck_crl, parts["root_ca_crl"].encode())
 
 
 def _amd_parts(material: Material) -> dict[str, str]:

@@ -28,9 +28,7 @@ _PUBLISHED: Final = (
     "go.sum database tree\n63096908\n8lHrQPRYe4KT4WQ9/Qk8/taKnD6IRHbFgfN7vQE2Y54=\n\n\u2014 sum.golang.org"
     " Az3gri/oVBN1jAhNZ/iS+W31psFAWRT20/GyrhpU6taFwulQGetBkH5S7wpGXdS935jiIGiUUAXBVHzT/P6fYhqAmAk=\n"
 ).encode()
-_OPENED: Final = (
-    b'{"event":"released","service":"lite","time":1,"type":"strongroom-log-entry/1","commitment":"AA"}'
-)
+_OPENED: Final = b'{"event":"released","service":"lite","time":1,"type":"strongroom-log/2","commitment":"AA"}'
 
 
 def _note(data: bytes) -> None:
@@ -70,10 +68,12 @@ def _add_checkpoint(data: bytes) -> None:
     )
 
 
-def _tile(data: bytes) -> None:
-    count = data[0] if data else 0
-    tiles.split_entries(data[1:], count=count)
-    tiles.split_hashes(data[1:], count=count)
+def _entries_tile(data: bytes) -> None:
+    tiles.split_entries(data[1:], count=data[0] if data else 0)
+
+
+def _hashes_tile(data: bytes) -> None:
+    tiles.split_hashes(data[1:], count=data[0] if data else 0)
 
 
 def _path(data: bytes) -> None:
@@ -127,8 +127,11 @@ def _add_requests(material: Material) -> Iterator[bytes]:
         yield f"old 20852014\n{_HASH}\n{_HASH}\n\n".encode() + text
 
 
-def _tiles(_: Material) -> Iterator[bytes]:
+def _entries_tiles(_: Material) -> Iterator[bytes]:
     yield bytes([3]) + tiles.join_entries([b"one", b"two", b""])
+
+
+def _hashes_tiles(_: Material) -> Iterator[bytes]:
     yield bytes([2]) + bytes(64)
 
 
@@ -152,7 +155,8 @@ def _receipts(material: Material) -> Iterator[bytes]:
 
 def _states(material: Material) -> Iterator[bytes]:
     for text in _checkpoints(material):
-        members = {"type": STATE_TYPE, "checkpoint": text.decode(), "frontier": [_HASH]}
+        root = text.decode().split("\n")[2]
+        members = {"type": STATE_TYPE, "checkpoint": text.decode(), "frontier": [root]}
         yield json.dumps(members).encode()
         yield json.dumps({**members, "frontier": [_HASH] * 1_000})[:MAX_INPUT].encode()
 
@@ -164,7 +168,8 @@ PARSERS: Final = (
     Parser("key of notes", _key, _keys),
     Parser("proof of inclusion", _proof, _proofs),
     Parser("request to a witness", _add_checkpoint, _add_requests),
-    Parser("tile", _tile, _tiles),
+    Parser("tile of entries", _entries_tile, _entries_tiles),
+    Parser("tile of hashes", _hashes_tile, _hashes_tiles),
     Parser("path of a tile", _path, _paths),
     Parser("entry", _entry, _entries),
     Parser("receipt", _receipt, _receipts),

@@ -50,10 +50,16 @@ def _reply(data: bytes) -> None:
     decode_reply(_reply_of_server(data))
 
 
-def _stream(data: bytes) -> None:
-    reply = _reply_of_server(data)
-    for read in (read_entries, claimed_entries, pending_entries):
-        read(reply)
+def _read(data: bytes) -> None:
+    read_entries(_reply_of_server(data))
+
+
+def _claimed(data: bytes) -> None:
+    claimed_entries(_reply_of_server(data))
+
+
+def _pending(data: bytes) -> None:
+    pending_entries(_reply_of_server(data))
 
 
 def _reply_of_server(data: bytes) -> object:
@@ -140,7 +146,9 @@ def _caches(_: Material) -> Iterator[bytes]:
 PARSERS: Final = (
     Parser("sealed record", _record, _records),
     Parser("reply", _reply, _replies),
-    Parser("entries of a stream", _stream, _streams),
+    Parser("entries of a stream", _read, _streams),
+    Parser("claimed entries", _claimed, _streams),
+    Parser("pending entries", _pending, _streams),
     Parser("address of a queue", _url, _urls),
     Parser("settings of a worker", _settings, _setting_seeds),
     Parser("problem details", _problem, _problems),

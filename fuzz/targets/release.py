@@ -108,7 +108,7 @@ def _services(_: Material) -> Iterator[bytes]:
 
 def _logged_releases(material: Material) -> Iterator[bytes]:
     checkpoint = material.documented("log-checkpoint.txt").decode()
-    entry = '{"event":"released","time":1,"type":"strongroom-log-entry/1"}'
+    entry = '{"event":"released","time":1,"type":"strongroom-log/2"}'
     proof = f"c2sp.org/tlog-proof@v1\nindex 0\n\n{checkpoint}"
     receipt = {"type": "strongroom-log-receipt/1", "entry": entry, "opening": None, "proof": proof}
     for envelope in _envelopes(material):

@@ -58,8 +58,8 @@ def _open_age(data: bytes) -> None:
 
 
 def _public_key(data: bytes) -> None:
-    for kem in Kem:
-        parse_public_key(kem, data)
+    kem = Kem.X25519_HKDF_SHA256
+    parse_public_key(kem if len(data) == kem.public_key_size else Kem.MLKEM768_X25519, data)
 
 
 def _key_text(data: bytes) -> None:
