@@ -154,6 +154,8 @@ _ANY = render_policy(kinds=[EvidenceKind.SGX], measurements={EvidenceKind.SGX: [
         (EvidenceKind.SNP, {"attestation_report": {}, "cert_chain": [{"cert_type": "VCEK", "data": [256]}]}),
         (EvidenceKind.SNP, {"attestation_report": {}, "cert_chain": [{"cert_type": "VCEK", "data": []}] * 9}),
         (EvidenceKind.TPM, {"collateral": 1}),
+        (EvidenceKind.TPM, {"tpm_quote": [0.5] * 16_000}),
+        (EvidenceKind.TPM, {"tpm_quote": {"pcrs": [0.5] * 16_000}}),
         (EvidenceKind.AZ_SNP, {"collateral": {"chain": 1}}),
         (EvidenceKind.NITRO, {"quote": "", "cc_eventlog": None}),
         (EvidenceKind.TDX, {"quote": "="}),

@@ -38,6 +38,12 @@ class _Quote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collateral: Collateral | None = None
 
 
+class _Tpm(msgspec.Struct, frozen=True):
+    """Any form of `tpm_forms`: texts, a version, and a quote of texts. Numbers cost most to write again."""
+
+    form: dict[str, str | int | dict[str, str | list[str]]]
+
+
 class _Tdx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quote: str
     cc_eventlog: str | None = None
@@ -70,7 +76,7 @@ def read(kind: EvidenceKind, value: dict[str, Any], init_data: bytes | None) -> 
     if kind in TPM_KINDS:
         collateral = _convert({"quote": "", "collateral": value.get("collateral")}, _Quote).collateral
         form = {name: member for name, member in value.items() if name != "collateral"}
-        return Evidence(kind, jcs.canonical(form), collateral, init_data)
+        return Evidence(kind, jcs.canonical(_convert({"form": form}, _Tpm).form), collateral, init_data)
     if kind is EvidenceKind.SNP:
         snp = _convert(value, _Snp)
         report = snp_json.decode(snp.attestation_report)
