@@ -17,8 +17,11 @@ from strongroom.codec.bhttp import (
     encode_request,
     encode_response,
 )
+from strongroom.worker.app import App
 
+_APP: Final = App(())
 _FIELDS: Final = ((b"content-type", b"application/octet-stream"), (b"inference-header-content-length", b"46"))
+_PATHS: Final = (b"/v2/health/live", b"/v2/models/m%2F/versions/1/ready?x", b"/v2/models//infer")
 _ANSWER: Final = b'{"model_name":"m","model_version":"1","outputs":[]}'
 _LABELS: Final = (
     b'{"model_name":"m","parameters":{"labels":[[{"index":1,"name":"a","probability":0.5}]]},"outputs":'
@@ -30,7 +33,8 @@ _PROBLEM: Final = (
 
 
 def _request(data: bytes) -> None:
-    decode_request(data)
+    """What a worker without models reads after it has opened a request."""
+    _APP.handle(decode_request(data))
 
 
 def _response(data: bytes) -> None:
@@ -47,6 +51,7 @@ def _requests(_: Material) -> Iterator[bytes]:
     yield encode_request(plain)
     yield encode_request(plain) + bytes(100)
     yield encode_request(Request(b"GET", b"https", b"strongroom", b"/v2"))
+    yield from (encode_request(Request(b"GET", b"https", b"strongroom", path)) for path in _PATHS)
     yield bytes.fromhex("02") + encode_request(plain)[1:]
     yield b"\x02\x03GET\x05https\x00\x0a/hello.txt" + b"\x01a\x01b" * 20 + b"\x00\x03abc\x00\x00"
 

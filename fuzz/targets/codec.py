@@ -10,16 +10,19 @@ from fuzz.target import MAX_INPUT, Parser
 from strongroom.codec import b64, cbor, jcs
 from strongroom.codec._varint import read_varint
 
+_WRITTEN_AGAIN: Final = 4096
+"""Inputs of fewer bytes are written and read again; of larger ones only the reading is measured."""
+
 
 def _cbor(data: bytes) -> None:
     value = cbor.decode(data, limit=MAX_INPUT)
-    if cbor.decode(cbor.encode(value), limit=2 * MAX_INPUT) != value:
+    if len(data) < _WRITTEN_AGAIN and cbor.decode(cbor.encode(value), limit=2 * MAX_INPUT) != value:
         raise AssertionError("what was read is not what is written")
 
 
 def _json(data: bytes) -> None:
     value = jcs.parse(data, limit=MAX_INPUT)
-    if jcs.parse(jcs.canonical(value), limit=8 * MAX_INPUT) != value:
+    if len(data) < _WRITTEN_AGAIN and jcs.parse(jcs.canonical(value), limit=MAX_INPUT) != value:
         raise AssertionError("what was read is not what is written")
 
 
