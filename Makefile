@@ -45,7 +45,7 @@ test-quick: $(VENV)/.dev ## tests that take no longer than a few seconds each
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -m "not slow and not alone"
 
 fuzz: $(VENV)/.fuzz ## every parser of bytes from outside for a minute, two at a time
-	$(BIN)/python -m pytest -q tests/fuzz/test_watch.py
+	$(BIN)/python -m pytest -q -n 2 tests/fuzz/test_watch.py
 	$(BIN)/python -m fuzz --seconds 60 --jobs 2
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter

@@ -138,7 +138,7 @@ def planted(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(planted: Path, *seeds: bytes, hang: int = 10) -> Outcome:
-    plan = Plan(seconds=2, seed=1, work=planted / "work", hang=hang)
+    plan = Plan(seconds=1, seed=1, work=planted / "work", hang=hang)
     nothing = Target("planted", (Parser("planted", len, lambda _: seeds),))
     runner.write_seeds(nothing, plan, Material(None))
     engine, alone = ((str(planted / f"{module}.py"),) for module in ("engine", "check"))
