@@ -15,7 +15,8 @@ from strongroom.attestation import tpm_forms, tpm_host
 from strongroom.attestation.azure_hcl import HclReport, verify
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.tpm import verify_ek_chain
-from strongroom.attestation.tpm_structures import TpmPublic, TpmQuote, TpmSignature
+from strongroom.attestation.tpm_keys import TpmPublic
+from strongroom.attestation.tpm_structures import TpmQuote, TpmSignature
 from strongroom.codec import b64
 
 

@@ -107,6 +107,34 @@ def test_sets_of_approvers(refused, approvers: tuple[str, ...], needed: int, cod
             consent.check_approvers(approvers, needed)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_more_approvals_than_needed_do_no_harm(service, model, count: int) -> None:
+    digest = consent.statement_digest(service, model)
+    said = Consent(approvals=tuple(Approval(each, digest, NOW + 1) for each in PEOPLE[:count]))
+    said.check(service, model, NOW)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_an_approval_that_is_over_counts_no_more(refused, service, model, late: int) -> None:
+    digest = consent.statement_digest(service, model)
+    said = Consent(approvals=tuple(Approval(each, digest, NOW) for each in PEOPLE))
+    with refused("approval-missing"):
+        said.check(service, model, NOW + late)
+
+
+@pytest.mark.parametrize("tenant", ["a", "hospital"])
+def test_a_service_of_any_other_tenant_needs_a_grant(refused, service, model, tenant: str) -> None:
+    other, free = replace(service, tenant=tenant), replace(model, approvals=0)
+    with refused("model-not-granted"):
+        Consent().check(other, free, NOW)
+    Consent(granted=True).check(other, free, NOW)
+
+
+def test_nobody_can_owe_approvals(refused) -> None:
+    with refused("approvers-invalid"):
+        consent.check_approvers((), -1)
+
+
 def test_what_is_said_is_kept_and_can_be_taken_back(rig, service, model) -> None:
     others = replace(service, tenant="hospital")
     with rig.store.write() as db:

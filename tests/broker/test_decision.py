@@ -92,8 +92,9 @@ def test_init_data_that_is_none(case: Case, refused) -> None:
         case.answered(evidence=replace(evidence, init_data=b"anything else"))
 
 
-def test_init_data_that_names_another_broker(rig, refused) -> None:
-    case = Case(rig, broker_key="ed25519+mldsa65:" + "B" * 43)
+@pytest.mark.parametrize("character", "-z")
+def test_init_data_that_names_another_broker(rig, refused, character: str) -> None:
+    case = Case(rig, broker_key="ed25519+mldsa65:" + character * 43)
     with refused("init-data-broker"):
         case.answered()
 
@@ -108,8 +109,9 @@ def test_a_service_that_is_not_registered(rig, refused) -> None:
         case.decision.appraise(None, case.now)
 
 
-def test_a_record_of_another_service_is_a_mistake_of_the_caller(rig) -> None:
-    case = Case(rig, service="sounds")
+@pytest.mark.parametrize("service", ["a", "sounds"])
+def test_a_record_of_another_service_is_a_mistake_of_the_caller(rig, service: str) -> None:
+    case = Case(rig, service=service)
     case.decision.answer(case.attestation())
     with pytest.raises(RuntimeError):
         case.decision.appraise(case.service, case.now)
@@ -248,6 +250,10 @@ def test_gpus_beside_the_cpu(rig, refused) -> None:
     claims = case.decision.appraise(case.service, case.now)
     assert [device.differing for device in claims.devices] == [()]
     case.decision.service_key(KEY, case.service, case.now)
+    newer = rig.policy(simulated_roots=roots, gpu=replace(demand, drivers=frozenset({"999.0"})))
+    with pytest.raises(PolicyRefused) as caught:
+        case.decision.model_key(MODEL, case.service, replace(case.model, policy=newer), NO_CONSENT, case.now)
+    assert caught.value.detail == "policy of the model, driver"
     for code, changes in (
         ("policy-gpu", {"bind": False}),  # the CPU knows nothing of it, so it does not count
         ("evidence-nonce", {"question": "AAAA" + NONCE[4:]}),
@@ -271,6 +277,7 @@ def test_a_refusal_says_whose_policy_it_was(case: Case) -> None:
     with pytest.raises(PolicyRefused, match="policy of the service") as caught:
         case.decision.appraise(case.service, case.now)
     assert (caught.value.code, caught.value.found) == ("policy-measurement", "77" * SIZES[case.attester.kind])
+    assert caught.value.detail == "policy of the service"
 
 
 def test_gpus_that_nobody_demands(case: Case, refused) -> None:
