@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTDATA ?= $(or $(STRONGROOM_TESTDATA),../shared)
 export STRONGROOM_TESTDATA := $(TESTDATA)
 
-.PHONY: help demo test test-quick fuzz lint format docs bench clean
+.PHONY: help demo test test-quick fuzz mutation lint format docs bench clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	@tools/setup $(PYTHON) $(VENV) fuzz
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.dev
+	@tools/setup $(PYTHON) $(VENV) mutation
 	@touch $@
 
 # An environment of its own: it must not be part of what a worker measures.
@@ -47,6 +51,11 @@ test-quick: $(VENV)/.dev ## tests that take no longer than a few seconds each
 fuzz: $(VENV)/.fuzz ## every parser of bytes from outside for a minute, two at a time
 	$(BIN)/python -m pytest -q -n 2 tests/fuzz/test_watch.py
 	$(BIN)/python -m fuzz --seconds 60 --jobs 2
+
+# Takes an hour or more, so it is not part of CI.
+mutation: $(VENV)/.mutation ## change verifiers and release decision, and see whether a test notices
+	$(BIN)/python -m pytest -q tests/tools/test_mutation.py
+	$(BIN)/python tools/mutation.py
 
 lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
