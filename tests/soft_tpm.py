@@ -21,7 +21,7 @@ class SoftTpm:
         self._start()
 
     def _start(self) -> None:
-        port = _free_port()
+        port = free_port()
         self.tcti = f"swtpm:host=127.0.0.1,port={port}"
         self._process = subprocess.Popen(
             ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}",
@@ -56,7 +56,7 @@ class SoftTpm:
         self._process.wait(10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port whose successor, for the control channel, is free too."""
     while True:
         with socket.socket() as first, socket.socket() as second:
@@ -67,3 +67,24 @@ def _free_port() -> int:
             except (OSError, OverflowError):
                 continue
             return port
+
+
+def manufacture(state: Path, authority: Path) -> None:
+    """Manufacture a TPM whose EK certificates come from an authority of our own."""
+    (authority / "localca.conf").write_text(
+        f"statedir = {authority}\nsigningkey = {authority}/signkey.pem\n"
+        f"issuercert = {authority}/issuercert.pem\ncertserial = {authority}/certserial\n"
+    )
+    (authority / "localca.options").write_text(
+        "--platform-manufacturer Test\n--platform-version 1\n--platform-model Test\n"
+    )
+    (authority / "setup.conf").write_text(
+        f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
+        f"create_certs_tool_config = {authority}/localca.conf\n"
+        f"create_certs_tool_options = {authority}/localca.options\nactive_pcr_banks = sha256,sha384\n"
+    )
+    subprocess.run(
+        ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--config", str(authority / "setup.conf"),
+         "--create-ek-cert", "--pcr-banks", "sha256,sha384", "--lock-nvram", "--not-overwrite"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip

@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from soft_tpm import free_port, manufacture
 from strongroom.attestation.tpm import Credential, make_credential, verify_ek_chain, verify_quote
 from strongroom.attestation.tpm_keys import TpmPublic
 from strongroom.attestation.tpm_reader import TpmHash, TpmScheme
@@ -69,45 +70,11 @@ class SoftTpm:
         return (self.folder / name).read_bytes()
 
 
-def free_port() -> int:
-    """A port whose successor, for the control channel, is free too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-
-
-def set_up(state: Path, authority: Path) -> None:
-    """Manufacture a TPM whose EK certificates come from an authority of our own."""
-    (authority / "localca.conf").write_text(
-        f"statedir = {authority}\nsigningkey = {authority}/signkey.pem\n"
-        f"issuercert = {authority}/issuercert.pem\ncertserial = {authority}/certserial\n"
-    )
-    (authority / "localca.options").write_text(
-        "--platform-manufacturer Test\n--platform-version 1\n--platform-model Test\n"
-    )
-    (authority / "setup.conf").write_text(
-        f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
-        f"create_certs_tool_config = {authority}/localca.conf\n"
-        f"create_certs_tool_options = {authority}/localca.options\nactive_pcr_banks = sha256,sha384\n"
-    )
-    subprocess.run(
-        ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--config", str(authority / "setup.conf"),
-         "--create-ek-cert", "--pcr-banks", "sha256,sha384", "--lock-nvram", "--not-overwrite"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftTpm]:
     folders = [tmp_path_factory.mktemp(name) for name in ("tpm-work", "tpm-authority", "tpm-state")]
     folder, authority, state = folders
-    set_up(state, authority)
+    manufacture(state, authority)
     port = free_port()
     process = subprocess.Popen(
         ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear",

@@ -93,6 +93,10 @@ def test_all_commands_of_the_interface_are_there() -> None:
         "policy simulate",
         "policy values",
         "predict",
+        "tpm accept",
+        "tpm answer",
+        "tpm challenge",
+        "tpm identify",
         "up",
         "verify",
         "worker",
@@ -108,7 +112,7 @@ def test_every_command_has_help_with_an_example(cli, command: tuple[str, ...], o
     assert f"Example: strongroom {' '.join(command)} " in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("group", [(), ("model",), ("keys",), ("log",), ("evidence",), ("policy",)])
+@pytest.mark.parametrize("group", [(), ("tpm",), ("model",), ("keys",), ("log",), ("evidence",), ("policy",)])
 def test_groups_list_their_commands(cli, group: tuple[str, ...]) -> None:
     result = cli(*group, "--help")
     assert result.code == 0

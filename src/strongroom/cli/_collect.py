@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from strongroom.attestation.collectors import found, nvml, tpm_device, tsm
 from strongroom.attestation.collectors.source import REPORT_DATA_SIZE
-from strongroom.attestation.collectors.tpm import MADE_ANEW
 from strongroom.attestation.evidence import MAX_INIT_DATA, EvidenceKind
 from strongroom.attestation.evidence_file import EvidenceFile
 from strongroom.attestation.runtime_data import RuntimeData
@@ -50,7 +49,7 @@ class Asked:
             init_data=None if self.init_data is None else read(self.init_data, MAX_INIT_DATA),
             event_log=tsm.EVENT_LOG if self.event_log else None,
             tcti=tpm_device.DEFAULT if self.tcti is None else self.tcti,
-            key=MADE_ANEW if self.ak_handle is None else _handle(self.ak_handle),
+            key=handle_of(self.ak_handle),
         )
 
 
@@ -130,7 +129,14 @@ def _report_data(text: str) -> bytes:
     return given.ljust(REPORT_DATA_SIZE, b"\0")
 
 
-def _handle(text: str) -> int:
+def handle_of(text: str | None) -> int:
+    """The handle of an attestation key as it was given on the command line.
+
+    Raises:
+        ConfigError: `option-invalid`.
+    """
+    if text is None:
+        return tpm_device.MADE_ANEW
     try:
         handle = int(text, 0)
     except ValueError:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from strongroom import __version__
-from strongroom.cli import admin, evidence, keys, log, measure, model, parts, policy, service
+from strongroom.cli import admin, evidence, keys, log, measure, model, parts, policy, service, tpm
 from strongroom.cli._output import show_error
 from strongroom.cli.errors import SYSTEM_REFUSED, USAGE_INVALID
 from strongroom.errors import EXIT_USAGE, ConfigError, StrongroomError
@@ -32,6 +32,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(admin.app, name="admin")
 app.add_typer(log.app, name="log")
 app.add_typer(evidence.app, name="evidence")
+app.add_typer(tpm.app, name="tpm")
 app.add_typer(policy.app, name="policy")
 measure.add_to(app)
 parts.add_to(app)

@@ -13,7 +13,7 @@ from strongroom.attestation.collectors.gramine import GramineCollector
 from strongroom.attestation.collectors.nsm import NitroCollector
 from strongroom.attestation.collectors.occlum import OcclumCollector
 from strongroom.attestation.collectors.source import Collector
-from strongroom.attestation.collectors.tpm import MADE_ANEW, TpmCollector
+from strongroom.attestation.collectors.tpm import TpmCollector
 from strongroom.attestation.collectors.tsm import TsmCollector
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.errors import EvidenceError
@@ -39,7 +39,7 @@ def all_collectors(
     init_data: bytes | None = None,
     event_log: Path | None = None,
     tcti: str = tpm_device.DEFAULT,
-    key: int = MADE_ANEW,
+    key: int = tpm_device.MADE_ANEW,
 ) -> tuple[Collector, ...]:
     """Every source, the narrowest first: an enclave before the machine around it, a TEE before a TPM.
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from strongroom.attestation import tpm_forms
 from strongroom.attestation.collectors import tpm_device
 from strongroom.attestation.collectors.source import check_report_data
 from strongroom.attestation.evidence import Evidence, EvidenceKind
-
-MADE_ANEW: Final = 0
-"""Stands for the key that is made from the TPM's seed each time."""
 
 
 class TpmCollector:
@@ -19,13 +14,17 @@ class TpmCollector:
     Args:
         init_data: What the machine was started with; PCR 8 was extended with it.
         tcti: How to reach the TPM, in the words of tpm2-tss.
-        key: Handle of an attestation key that is in the TPM, or `MADE_ANEW`.
+        key: Handle of an attestation key that is in the TPM, or `tpm_device.MADE_ANEW`.
     """
 
     name = "tpm"
 
     def __init__(
-        self, *, init_data: bytes | None = None, tcti: str = tpm_device.DEFAULT, key: int = MADE_ANEW
+        self,
+        *,
+        init_data: bytes | None = None,
+        tcti: str = tpm_device.DEFAULT,
+        key: int = tpm_device.MADE_ANEW,
     ) -> None:
         self._init_data = init_data
         self._tcti = tcti
@@ -39,15 +38,7 @@ class TpmCollector:
     def collect(self, report_data: bytes) -> Evidence:
         """As `Collector.collect`."""
         check_report_data(report_data)
-        with tpm_device.opened(self._tcti) as device:
-            if self._handle != MADE_ANEW:
-                form = _form(device, device.persistent_key(self._handle), report_data)
-            else:
-                with device.made_key() as key:
-                    form = _form(device, key, report_data)
+        with tpm_device.opened(self._tcti) as device, device.key(self._handle) as key:
+            quote = device.quote(key, tpm_forms.nonce(report_data))
+            form = tpm_forms.write_tpm(device.public_key(key), quote)
         return Evidence(EvidenceKind.TPM, form, init_data=self._init_data)
-
-
-def _form(device: tpm_device.TpmDevice, key: Any, report_data: bytes) -> bytes:
-    quote = device.quote(key, tpm_forms.nonce(report_data))
-    return tpm_forms.write_tpm(device.public_key(key), quote)

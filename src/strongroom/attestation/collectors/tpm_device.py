@@ -14,11 +14,19 @@ from typing import Any, Final, TypeVar
 from strongroom.attestation import tpm_forms
 from strongroom.attestation.collectors.errors import (
     COLLECTOR_ABSENT,
+    COLLECTOR_ANSWER,
     COLLECTOR_FAILED,
     COLLECTOR_RACED,
 )
+from strongroom.attestation.tpm import Credential
 from strongroom.attestation.tpm_structures import TpmQuote, TpmSignature
 from strongroom.errors import EvidenceError
+
+MADE_ANEW: Final = 0
+"""Stands for the key that is made from the TPM's seed each time."""
+
+EK_CERTIFICATE: Final = 0x01C00002
+"""NV index of the RSA-2048 EK's certificate (TCG EK Credential Profile, section 2.2.1.4)."""
 
 DEFAULT: Final = "device:/dev/tpmrm0"
 """The kernel's resource manager."""
@@ -43,6 +51,19 @@ class TpmDevice:
 
     def __init__(self, esys: Any) -> None:
         self._esys = esys
+
+    @contextmanager
+    def key(self, handle: int) -> Iterator[Any]:
+        """The attestation key at a handle, or the one that is made anew for `MADE_ANEW`.
+
+        Raises:
+            EvidenceError: `collector-absent` or `collector-failed`.
+        """
+        if handle != MADE_ANEW:
+            yield self.persistent_key(handle)
+            return
+        with self.made_key() as made:
+            yield made
 
     @contextmanager
     def made_key(self) -> Iterator[Any]:
@@ -92,6 +113,56 @@ class TpmDevice:
         """
         public = self._do("public key", lambda: self._esys.read_public(key)[0])
         return bytes(public.publicArea.to_der())
+
+    def public_area(self, key: Any) -> bytes:
+        """Its public part, TPMT_PUBLIC.
+
+        Raises:
+            EvidenceError: `collector-failed`.
+        """
+        return bytes(self._do("public key", lambda: self._esys.read_public(key)[0]).publicArea.marshal())
+
+    def ek_certificate(self) -> bytes:
+        """The certificate of the endorsement key RSA-2048, in DER, as the TPM's maker has put it there.
+
+        Raises:
+            EvidenceError: `collector-absent`: there is none.
+        """
+        found = self.read_nv(EK_CERTIFICATE)
+        # An index may be larger than what is in it; DER says how long it is.
+        length = int.from_bytes(found[2:4]) + 4 if found[:2] == b"\x30\x82" else 0
+        if not 4 < length <= len(found):
+            raise EvidenceError(COLLECTOR_ANSWER, f"certificate in NV index {EK_CERTIFICATE:#x}")
+        return found[:length]
+
+    def activate(self, key: Any, credential: Credential) -> bytes:
+        """Decrypt a secret that is for this TPM's endorsement key and for `key`.
+
+        Raises:
+            EvidenceError: `collector-failed`: it is for another TPM or key.
+        """
+        from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE
+        from tpm2_pytss.types import TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPMT_SYM_DEF
+        from tpm2_pytss.utils import NVReadEK, create_ek_template
+
+        def work() -> bytes:
+            blob = TPM2B_ID_OBJECT.unmarshal(credential.id_object)[0]
+            secret = TPM2B_ENCRYPTED_SECRET.unmarshal(credential.encrypted_secret)[0]
+            template = create_ek_template("EK-RSA2048", NVReadEK(self._esys))[1]
+            ek = self._esys.create_primary(None, template, ESYS_TR.ENDORSEMENT)[0]
+            try:
+                session = self._esys.start_auth_session(
+                    ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, TPMT_SYM_DEF(TPM2_ALG.NULL), TPM2_ALG.SHA256
+                )
+                try:
+                    self._esys.policy_secret(ESYS_TR.ENDORSEMENT, session, b"", b"", b"", 0)
+                    return bytes(self._esys.activate_credential(key, ek, blob, secret, session2=session))
+                finally:
+                    self._esys.flush_context(session)
+            finally:
+                self._esys.flush_context(ek)
+
+        return self._do("credential", work)
 
     def quote(self, key: Any, nonce: bytes) -> tpm_forms.Quote:
         """A quote over all registers of the bank SHA-256.
