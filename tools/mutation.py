@@ -59,10 +59,21 @@ LEFT_OUT: Final = (
 
 MARKS: Final = "not slow and not system and not alone"
 MORE: Final = {
-    "attestation": ("tests/attestation/test_verify.py", "tests/conformance"),
-    "broker": ("tests/conformance", "tests/broker/test_kbs.py"),
+    "attestation": ("tests/test_bounds.py", "tests/attestation/test_verify.py", "tests/conformance"),
+    "broker": ("tests/test_bounds.py", "tests/conformance", "tests/broker/test_kbs.py"),
+    "gpu_checks.py": ("tests/attestation/test_checks.py",),
+    "gpu_report.py": ("tests/attestation/test_gpu.py",),
     "onetime.py": ("tests/broker/test_client.py",),
+    "reader.py": ("tests/attestation/test_ccel.py", "tests/attestation/test_tpm.py"),
+    "reference_checks.py": ("tests/attestation/test_reference_values.py", "tests/attestation/test_checks.py"),
     "releasing.py": ("tests/broker/test_admin_secrets.py", "tests/broker/test_witnessing.py"),
+    "roots.py": ("tests/attestation/test_dcap.py", "tests/attestation/test_snp.py"),
+    "sgx.py": ("tests/attestation/test_dcap.py",),
+    "snp_report.py": ("tests/attestation/test_snp.py",),
+    "tdx.py": ("tests/attestation/test_dcap.py", "tests/attestation/test_ccel.py"),
+    "tpm_keys.py": ("tests/attestation/test_tpm.py",),
+    "tpm_reader.py": ("tests/attestation/test_tpm.py",),
+    "tpm_structures.py": ("tests/attestation/test_tpm.py",),
 }
 """By layer and by module, tests besides the mirrored file."""
 

@@ -10,6 +10,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from strongroom.attestation import sgx, tdx
 from strongroom.attestation.claims import Anchor
 from strongroom.attestation.dcap import MAX_CERTIFICATE, choose_root, verify_quote
 from strongroom.attestation.evidence import MAX_COLLATERAL, Evidence, EvidenceKind
@@ -18,7 +19,7 @@ from strongroom.errors import EvidenceError
 from strongroom_simulator.collateral import make_collateral
 from strongroom_simulator.pki import Pki
 from strongroom_simulator.pki import pem as pem_of
-from strongroom_simulator.quotes import QuotingEnclave, enclave_report
+from strongroom_simulator.quotes import QuotingEnclave, enclave_report, td_report
 
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 DER = b"\x30\x82" + bytes(range(256))
@@ -54,6 +55,45 @@ def test_a_pinned_root_must_have_signed_itself(change: str) -> None:
     else:
         with pytest.raises(EvidenceError, match="evidence-chain"):
             verify_quote(evidence, roots, NOW)
+
+
+def simulated(kind: EvidenceKind, report: bytes) -> tuple[Evidence, TrustRoots]:
+    """A quote over this report, and the root up to which it verifies."""
+    pki = Pki.create(NOW, os.urandom)
+    quote = QuotingEnclave(pki, kind, os.urandom).quote(report)
+    evidence = Evidence(kind, quote, make_collateral(pki, kind, NOW))
+    return evidence, TrustRoots(simulated=frozenset({pki.root_sha256}))
+
+
+def test_a_td_has_no_security_version_of_its_own() -> None:
+    evidence, roots = simulated(EvidenceKind.TDX, td_report(bytes(48), bytes(48), bytes(64)))
+    claims = tdx.verify(evidence, roots, NOW)
+    assert (claims.svn, claims.product_id, claims.debug) == (0, 0, False)
+
+
+@pytest.mark.parametrize("other", [0, 0x400, 0x1000])
+def test_without_key_separation_there_is_no_config_id(other: int) -> None:
+    """Whatever other flags are set, also those above it."""
+    init_64bit = 0x05
+    report = enclave_report(bytes(32), b"\x11" * 64, bytes(64), flags=init_64bit | other)
+    evidence, roots = simulated(EvidenceKind.SGX, report)
+    assert sgx.verify(evidence, roots, NOW).init_data_digest == bytes(48)
+
+
+@pytest.mark.parametrize(
+    ("roots", "expected"),
+    [
+        (TrustRoots(simulated=frozenset({"bb" * 32, "aa" * 32}), intel=False),
+         f"sha256:{'aa' * 32} or sha256:{'bb' * 32}"),
+        (TrustRoots(), "Intel's"),
+        (TrustRoots(intel=False), "none"),
+    ],
+)  # fmt: skip
+def test_a_refused_root_is_named_with_those_that_are_trusted(roots: TrustRoots, expected: str) -> None:
+    evidence, _ = simulated(EvidenceKind.SGX, enclave_report(bytes(32), bytes(64), bytes(64)))
+    with pytest.raises(EvidenceError) as caught:
+        verify_quote(evidence, roots, NOW)
+    assert (caught.value.code, caught.value.expected) == ("evidence-untrusted-root", expected)
 
 
 @pytest.mark.parametrize("tail", ["", "\n", "\0", " \r\n\t\0 \n", "\n\n\0\0"])

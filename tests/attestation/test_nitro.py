@@ -67,6 +67,7 @@ def test_a_real_document_verifies(testdata: Path) -> None:
     real = _real(testdata, "NITRO_prod")
     claims = verify(real.evidence, TrustRoots(), real.now)
     assert (claims.kind, claims.anchor, claims.debug) == (EvidenceKind.NITRO, Anchor.AWS, False)
+    assert (claims.svn, claims.product_id) == (0, 0)
     assert [len(each) for each in claims.measurement.split(":")] == [96, 96, 96]
     assert len(claims.report_data) == 64
     assert real.now < claims.expires <= real.now + 3 * HOUR

@@ -94,6 +94,15 @@ def test_what_is_left_out_is_strict() -> None:
     assert policy.max_evidence_age == 600
 
 
+def test_a_policy_that_is_built_by_hand_is_strict_too() -> None:
+    policy = Policy("", frozenset(), {})
+    assert policy.tcb_statuses == {"UpToDate"}
+    assert (policy.max_vmpl, policy.min_svn, policy.max_evidence_age) == (0, 0, 600)
+    assert policy.require_revocation is True
+    allowed = {name for name in dir(policy) if name.startswith("allow_") and getattr(policy, name)}
+    assert allowed == set()
+
+
 def test_digest_is_over_the_exact_text() -> None:
     assert Policy.parse(TEXT).digest == "sha256:" + hashlib.sha256(TEXT.encode()).hexdigest()
     assert Policy.parse(TEXT + "# é\n").digest != Policy.parse(TEXT).digest

@@ -253,6 +253,12 @@ def test_other_firmware_than_the_certificates_is_refused(platform: SnpPlatform, 
         _verify(platform, newer.report(GUEST))
 
 
+def test_the_report_is_cut_at_the_places_of_the_specification(platform: SnpPlatform) -> None:
+    report = SnpReport.parse(platform.report(GUEST))
+    sizes = (report.report_data, report.measurement, report.host_data, report.id_key_digest, report.chip_id)
+    assert [len(part) for part in sizes] == [64, 48, 32, 48, 64]
+
+
 def test_another_chip_is_refused(platform: SnpPlatform) -> None:
     elsewhere = dataclasses.replace(platform, chip_id=b"\x45" * 64)
     with pytest.raises(EvidenceError, match=r"chip.*evidence-platform"):

@@ -155,3 +155,39 @@ def test_mutants_give_our_errors_only() -> None:
         except EvidenceError:
             refused += 1
     assert refused > 1500
+
+
+def test_each_member_is_at_its_place() -> None:
+    """Places and sizes of AMD 56860, table "ATTESTATION_REPORT", by their numbers."""
+    report = bytearray(number % 251 for number in range(1184))
+    report[0:4] = (5).to_bytes(4, "little")
+    report[0x188] = 0x19
+    value = encode(bytes(report))
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(report[place : place + size], "little")
+
+    for name, place, size in (
+        ("report_data", 0x50, 64),
+        ("measurement", 0x90, 48),
+        ("host_data", 0xC0, 32),
+        ("id_key_digest", 0xE0, 48),
+        ("author_key_digest", 0x110, 48),
+        ("report_id", 0x140, 32),
+        ("report_id_ma", 0x160, 32),
+        ("chip_id", 0x1A0, 64),
+        ("family_id", 0x10, 16),
+        ("image_id", 0x20, 16),
+    ):
+        assert bytes(value[name]) == report[place : place + size]
+    assert value["launch_mit_vector"] == number(0x1F8, 8)
+    assert value["current_mit_vector"] == number(0x200, 8)
+    assert (value["guest_svn"], value["vmpl"], value["plat_info"]) == (
+        number(4, 4),
+        number(0x30, 4),
+        number(0x40, 8),
+    )
+    assert value["committed_tcb"]["microcode"] == report[0x1E0 + 7]
+    assert value["launch_tcb"]["bootloader"] == report[0x1F0]
+    assert value["current"] == {"build": report[0x1E8], "minor": report[0x1E9], "major": report[0x1EA]}
+    assert bytes(value["signature"]["s"]) == report[0x2A0 + 72 : 0x2A0 + 144]

@@ -38,6 +38,7 @@ def _changed(*, ak_public: str | None = None, **quote: Any) -> bytes:
 def test_a_quote_by_a_pinned_key_verifies() -> None:
     claims = _verify(TPM.evidence(NONCE), init_data=INIT_DATA)
     assert (claims.kind, claims.anchor, claims.root_sha256) == (EvidenceKind.TPM, Anchor.TPM, TPM.key_sha256)
+    assert (claims.svn, claims.product_id, claims.debug) == (0, 0, False)
     assert claims.report_data == NONCE.ljust(64, b"\0")
     assert claims.init_data_digest == initdata.digest(INIT_DATA)
     assert (claims.pcrs[4], claims.pcrs[5], len(claims.pcrs)) == ("04" * 32, "00" * 32, 24)
