@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from fuzz.material import NOW, Material
 from fuzz.roots import ANY
 from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import nitro, snp, snp_json
+from strongroom.attestation.collectors import snp_certificates
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.nitro import NitroDocument
 from strongroom.attestation.snp_report import SnpReport
@@ -35,6 +37,17 @@ def _json(data: bytes) -> None:
 def _verify_nitro(data: bytes) -> None:
     document = NitroDocument.parse(data)
     nitro.verify(Evidence(EvidenceKind.NITRO, data), ANY, document.timestamp // 1000)
+
+
+def _table(data: bytes) -> None:
+    snp_certificates.collateral(data)
+
+
+def _tables(_: Material) -> Iterator[bytes]:
+    """A host's VCEK, ASK and ARK, behind an entry each and one of zeros."""
+    guids = (snp_certificates.VCEK, snp_certificates.ASK, snp_certificates.ARK)
+    entries = (struct.pack("<16sII", guid.bytes, 96 + 4 * place, 4) for place, guid in enumerate(guids))
+    yield b"".join(entries) + bytes(24) + b"VCEKask ark "
 
 
 def _recorded(vector: dict[str, Any], name: str) -> bytes:
@@ -74,4 +87,5 @@ PARSERS: Final = (
     Parser("SNP report with certificates", _verify_snp, _snp_inputs),
     Parser("SNP report in JSON", _json, _json_reports),
     Parser("Nitro document", _verify_nitro, _documents),
+    Parser("a host's table of certificates", _table, _tables),
 )

@@ -14,7 +14,8 @@ from fuzz.target import MAX_INPUT, Parser
 from strongroom.attestation import tpm_forms, tpm_host
 from strongroom.attestation.azure_hcl import HclReport, verify
 from strongroom.attestation.evidence import Evidence, EvidenceKind
-from strongroom.attestation.tpm import verify_ek_chain
+from strongroom.attestation.tpm import Credential, verify_ek_chain
+from strongroom.attestation.tpm_enrolment import Answer, Challenge, Expected, Identity
 from strongroom.attestation.tpm_keys import TpmPublic
 from strongroom.attestation.tpm_structures import TpmQuote, TpmSignature
 from strongroom.codec import b64
@@ -61,6 +62,23 @@ def _chain(data: bytes) -> None:
     """Two certificates, of which each half of the input is one: what is read comes before the chain."""
     half = len(data) // 2
     verify_ek_chain([data[:half], data[half:]], ANY.tpm_keys, NOW)
+
+
+def _enrolment(data: bytes) -> None:
+    """The first byte chooses the message."""
+    messages = (Identity, Challenge, Answer, Expected)
+    messages[data[0] % len(messages) if data else 0].parse(data[1:])
+
+
+def _enrolments(_: Material) -> Iterator[bytes]:
+    secret = bytes(32)
+    messages: tuple[Any, ...] = (
+        Identity(b"public area", b"certificate"),
+        Challenge(Credential(b"id object", b"encrypted secret")),
+        Answer(secret),
+        Expected(secret, "aa" * 32, "bb" * 32),
+    )
+    yield from (bytes([number]) + message.to_json_bytes() for number, message in enumerate(messages))
 
 
 def _forms(material: Material, group: str) -> Iterator[bytes]:
@@ -137,4 +155,5 @@ PARSERS: Final = (
     Parser("evidence of an Azure VM on TDX", _azure_tdx, _azure_tdxs),
     Parser("report of the paravisor", _hcl_report, _hcl_reports),
     Parser("certificate of an endorsement key", _chain, _chains),
+    Parser("messages of an enrolment", _enrolment, _enrolments),
 )
