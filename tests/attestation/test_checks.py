@@ -11,6 +11,7 @@ import pytest
 from strongroom.attestation import checks
 from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.evidence import EvidenceKind
+from strongroom.attestation.gpu_checks import GpuDemand, GpusAre
 from strongroom.errors import EXIT_REFUSED, PolicyRefused
 
 SGX, TDX = EvidenceKind.SGX, EvidenceKind.TDX
@@ -263,6 +264,11 @@ def test_floors_are_for_snp_and_statuses_for_intel() -> None:
         ),
         (checks.NotDebug(allow=False), checks.NotDebug(allow=True), ["debug enclaves"]),
         (checks.SvnAtLeast(2), checks.SvnAtLeast(1), ["security versions from 1"]),
+        (
+            GpusAre(GpuDemand(1, frozenset({"550"}), frozenset({"96"}), reference_values=True)),
+            GpusAre(GpuDemand(1, frozenset({"550", "560"}), frozenset({"96"}), reference_values=False)),
+            ["GPU driver 560", "GPUs without reference values"],
+        ),
     ],
     ids=lambda item: type(item).__name__,
 )

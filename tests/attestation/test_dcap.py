@@ -75,9 +75,16 @@ def test_a_td_has_no_security_version_of_its_own() -> None:
 def test_without_key_separation_there_is_no_config_id(other: int) -> None:
     """Whatever other flags are set, also those above it."""
     init_64bit = 0x05
-    report = enclave_report(bytes(32), b"\x11" * 64, bytes(64), flags=init_64bit | other)
-    evidence, roots = simulated(EvidenceKind.SGX, report)
+    report = bytearray(enclave_report(bytes(32), b"", bytes(64), flags=init_64bit | other))
+    report[192:256] = b"\x11" * 64  # where CONFIGID would be
+    evidence, roots = simulated(EvidenceKind.SGX, bytes(report))
     assert sgx.verify(evidence, roots, NOW).init_data_digest == bytes(48)
+
+
+def test_all_vendors_are_trusted_unless_it_is_said_otherwise() -> None:
+    roots = TrustRoots()
+    assert (roots.intel, roots.amd, roots.aws, roots.nvidia) == (True,) * 4
+    assert not roots.simulated
 
 
 @pytest.mark.parametrize(

@@ -272,10 +272,11 @@ def test_a_measurement_counts_for_its_kind_only(code_of: Callable[..., str | Non
         (VALUES.sign(OTHER), "reference-values-signature"),
         (replace(SIGNED, payload=replace(VALUES, version=9).payload()), "reference-values-signature"),
         (replace(VALUES, name="other").sign(PUBLISHER), "reference-values-foreign"),
+        (replace(VALUES, name="sounds").sign(PUBLISHER), "reference-values-foreign"),
         (replace(VALUES, version=1).sign(PUBLISHER), "reference-values-older"),
         (replace(VALUES, version=2).sign(PUBLISHER), None),
     ],
-    ids=["other key", "changed", "other series", "older", "oldest accepted"],
+    ids=["other key", "changed", "other series", "series after it", "older", "oldest accepted"],
 )
 def test_other_values_are_refused(
     signed: SignedReferenceValues, code: str | None, code_of: Callable[..., str | None]
