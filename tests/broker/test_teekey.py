@@ -131,6 +131,7 @@ def test_what_is_no_object_is_refused(refused, value: object) -> None:
         {"e": ""},
         {"e": "AQ"},
         {"e": "Ag"},
+        {"e": "AQAAAAE"},
         {"e": "AQAAAAAB"},
         {"e": "===="},
     ],
