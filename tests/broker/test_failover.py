@@ -40,13 +40,13 @@ profile = "trial"
 DYING = """
 import itertools, os, signal, sys
 from pathlib import Path
-from strongroom.broker import kbs, log, service
+from strongroom.broker import log, releasing, service
 from strongroom.config import load_config
 releases = itertools.count(1)
 def die():
     if next(releases) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-append, seal_release = log.append, kbs.seal_release
+append, seal_release = log.append, releasing.seal_release
 def dying_append(*args, **kwargs):
     head = append(*args, **kwargs)
     if kwargs["event"] is log.Event.RELEASED:
@@ -58,7 +58,7 @@ def dying_seal(*args, **kwargs):
 if sys.argv[2] == "before the commit":
     log.append = dying_append
 else:
-    kbs.seal_release = dying_seal
+    releasing.seal_release = dying_seal
 service.run(load_config(Path(sys.argv[1])))
 """
 
