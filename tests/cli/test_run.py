@@ -174,16 +174,17 @@ def test_a_name_that_the_package_does_not_have() -> None:
 
 
 @pytest.mark.slow
-def test_help_is_there_within_300_milliseconds() -> None:
-    """The best of ten: a busy machine is slow, not wrong."""
-    times = []
-    for _ in range(10):
+def test_help_costs_little_more_than_the_library_of_the_command_line() -> None:
+    """In one run, turn by turn: a machine that is slow is slow for both. 0.16 s of 0.10 s when idle."""
+
+    def seconds(*arguments: str) -> float:
         started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-P", "-m", "strongroom", "--help"], check=True, stdout=subprocess.DEVNULL
-        )
-        times.append(time.perf_counter() - started)
-    assert min(times) <= 0.3
+        subprocess.run([sys.executable, "-P", *arguments], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+    rounds = [(seconds("-m", "strongroom", "--help"), seconds("-c", "import typer")) for _ in range(10)]
+    ours, bare = (min(column) for column in zip(*rounds, strict=True))
+    assert ours <= 4 * bare
 
 
 # Exit codes and errors.
