@@ -97,6 +97,17 @@ def test_other_ec_keys_are_refused(refused, change: dict[str, object]) -> None:
         teekey.parse_jwk({**teekey.to_jwk(EC_KEY.public_key()), **change})
 
 
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_a_coordinate_without_its_leading_zero_is_refused(refused, name: str) -> None:
+    """RFC 7518, 6.2.1.2: 32 bytes, always. One key would have two forms, and two thumbprints."""
+    keys = (ec.derive_private_key(number, ec.SECP256R1()).public_key() for number in range(1, 10_000))
+    jwk = next(jwk for jwk in map(teekey.to_jwk, keys) if b64.decode_url(jwk[name], limit=32)[0] == 0)
+    teekey.parse_jwk(jwk)
+    short = b64.encode_url(b64.decode_url(jwk[name], limit=32)[1:])
+    with refused("tee-key-unsupported"):
+        teekey.parse_jwk({**jwk, name: short})
+
+
 def test_a_point_off_the_curve_is_refused(refused) -> None:
     jwk = teekey.to_jwk(EC_KEY.public_key())
     y = bytearray(b64.decode_url(jwk["y"], limit=32))
