@@ -92,6 +92,4 @@ def _bound(recipient: str, resource: str) -> bytes:
 
 
 def _bytes(members: dict[str, Any], name: str, limit: int) -> bytes:
-    if not isinstance(members[name], str):
-        raise BrokerError(HPKE_RELEASE_INVALID, f"{name} is not a string")
     return b64.decode_url(members[name], limit=limit, what=name)
