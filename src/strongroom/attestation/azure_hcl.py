@@ -216,8 +216,6 @@ def _ak(members: Mapping[str, Any]) -> rsa.RSAPublicKey:
 
 
 def _base64(value: Any, limit: int) -> bytes:
-    if not isinstance(value, str):
-        raise _malformed(f"a member of {_AK} is not a string")
     try:
         return b64.decode_url(value, limit=limit, what=_AK)
     except CodecError as error:
