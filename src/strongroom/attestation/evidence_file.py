@@ -89,9 +89,7 @@ class EvidenceFile:
         )
 
 
-def _decode(value: object, what: str, limit: int) -> bytes:
-    if not isinstance(value, str):
-        raise EvidenceError(EVIDENCE_MALFORMED, f"{what} is not a string")
+def _decode(value: Any, what: str, limit: int) -> bytes:
     try:
         return b64.decode_url(value, limit=limit, what=what)
     except CodecError as error:
