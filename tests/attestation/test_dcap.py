@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -123,11 +124,22 @@ def test_the_last_certificate_counts(tail: str) -> None:
         pem(DER)[:60] + "\0" + pem(DER)[60:],
         f"{BEGIN}\u00e9{END}",
         f"{BEGIN}AAA{END}",
+        pem(DER).strip().removesuffix(END) + "-" * len(END),  # the root, and no end
+        "A" * (len(BEGIN) - 1) + pem(DER).strip().removeprefix(BEGIN),  # the root, and no begin
     ],
 )
 def test_what_is_not_a_chain_is_refused(chain: str) -> None:
     with pytest.raises(EvidenceError, match="evidence-malformed"):
         choose_root(chain, ROOTS)
+
+
+@pytest.mark.parametrize("now", [-1, 2**40 + 1, 2**63, 2**64])
+def test_a_time_out_of_range_is_refused(
+    vector: Callable[[str], tuple[Evidence, int]], code_of: Callable[..., str | None], now: int
+) -> None:
+    """The library would not refuse it, but fail."""
+    evidence, _ = vector("SGX_v3_00A067110000")
+    assert code_of(verify_quote, evidence, TrustRoots(), now) == "evidence-expired"
 
 
 def test_a_certificate_is_bounded() -> None:

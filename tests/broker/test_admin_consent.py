@@ -148,6 +148,7 @@ def test_a_model_of_another_tenant_needs_a_grant(bank, refused) -> None:
     assert register(bank, models=both, by=ALICE).models == tuple(both)
     admin_consent.set_grant(bank.store, MODEL, "bank", granted=False)
     assert last_entry(bank)["event"] == "model-ungranted"
+    assert admin_consent.grants(bank.store, MODEL) == []
     with refused("tenant-unknown"):
         admin_consent.set_grant(bank.store, MODEL, "school")
 
