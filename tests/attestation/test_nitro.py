@@ -160,6 +160,14 @@ def test_a_signature_by_another_key_is_refused(platform: NitroPlatform, payload:
         _verify(platform, stranger.document(payload))
 
 
+def test_a_signature_has_one_spelling(platform: NitroPlatform, payload: dict[str, Any]) -> None:
+    """RFC 9053, 2.1: two coordinates of 48 bytes, also where a longer second one is the same number."""
+    protected, header, content, signature = cbor.decode(platform.document(payload), limit=1 << 16)
+    longer = signature[:48] + b"\0" + signature[48:]
+    with pytest.raises(EvidenceError, match="Nitro document: signature"):
+        _verify(platform, cbor.encode([protected, header, content, longer]))
+
+
 def test_a_signer_on_another_curve_is_refused(platform: NitroPlatform) -> None:
     odd = NitroPlatform.create(NOW, curve=ec.SECP256R1())
     with pytest.raises(EvidenceError, match="evidence-key"):

@@ -95,8 +95,10 @@ def test_registers_of_another_form_are_refused(
         (*FORMS[0], "vcek", "AAA"),
         (*FORMS[1], "td_quote", "A A="),
         (*FORMS[2], "ak_public", "_-=="),
+        (*FORMS[1], "td_quote", "++++"),
+        (*FORMS[1], "td_quote", "////"),
     ],
-    ids=["alphabet", "padding", "blank", "other alphabet"],
+    ids=["alphabet", "padding", "blank", "other alphabet", "plus", "slash"],
 )
 def test_another_alphabet_or_padding_is_refused(
     parse: Callable[[bytes], Any], good: dict[str, Any], name: str, value: str

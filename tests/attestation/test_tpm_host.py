@@ -75,8 +75,9 @@ def test_what_is_no_key_of_a_tpm_is_refused_even_if_pinned(kind: str) -> None:
     spki = edwards.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key = spki if kind == "ed25519" else b"no key"
     pinned = frozenset({hashlib.sha256(key).hexdigest()})
-    with pytest.raises(EvidenceError, match="evidence-key"):
+    with pytest.raises(EvidenceError, match="evidence-key") as caught:
         _verify(_changed(ak_public=base64.b64encode(key).decode()), keys=pinned)
+    assert caught.value.detail == "attestation key of the TPM"
 
 
 def test_no_byte_of_a_quote_can_change() -> None:
