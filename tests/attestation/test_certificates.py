@@ -55,6 +55,7 @@ def _issue(
     days: int = 10,
     digest: Any = None,
     rsa_padding: Any = None,
+    extension: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
@@ -67,7 +68,14 @@ def _issue(
     )
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(signer, digest or hashes.SHA384(), rsa_padding=rsa_padding)
+
+
+def _filler(size: int) -> x509.ExtensionType:
+    """What makes a certificate or a list larger, and no worse."""
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), bytes(size))
 
 
 ROOT = _issue("root", "root", ROOT_KEY, ROOT_KEY, ca=True, path_length=1, days=30)
@@ -164,7 +172,9 @@ def test_a_time_out_of_range_is_refused(now: int) -> None:
 # ---- revocation lists
 
 
-def _list(signer: Any, issuer: str, revoked: tuple[int, ...] = (), *, days: int = 5) -> bytes:
+def _list(
+    signer: Any, issuer: str, revoked: tuple[int, ...] = (), *, days: int = 5, filler: int = 0
+) -> bytes:
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(_name(issuer))
@@ -175,6 +185,8 @@ def _list(signer: Any, issuer: str, revoked: tuple[int, ...] = (), *, days: int 
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(TIME).build()
         )
+    if filler:
+        builder = builder.add_extension(_filler(filler), critical=False)
     return builder.sign(signer, hashes.SHA384()).public_bytes(Encoding.DER)
 
 
@@ -212,6 +224,14 @@ def test_a_list_outside_its_validity_is_refused(now: int) -> None:
 def test_what_is_no_list_is_refused(crl: bytes) -> None:
     with pytest.raises(EvidenceError, match="evidence-crl"):
         check_revocation(crl, ROOT, (LEAF,), NOW)
+
+
+def test_a_list_is_bounded() -> None:
+    """However good it is."""
+    room = MAX_CRL - len(_list(ROOT_KEY, "root", filler=MAX_CRL - 1000)) + MAX_CRL - 1000
+    check_revocation(_list(ROOT_KEY, "root", filler=room - 8), ROOT, (LEAF,), NOW)
+    with pytest.raises(EvidenceError, match=r"bytes.*evidence-crl"):
+        check_revocation(_list(ROOT_KEY, "root", filler=room + 8), ROOT, (LEAF,), NOW)
 
 
 # ---- signatures of hardware
@@ -277,8 +297,14 @@ def test_what_is_no_chain_is_refused(text: str) -> None:
 
 
 def test_a_certificate_is_bounded() -> None:
+    def certificate(filler: int) -> bytes:
+        made = _issue("leaf", "middle", LEAF_KEY, MIDDLE_KEY, extension=_filler(filler))
+        return made.public_bytes(Encoding.DER)
+
+    room = MAX_CERTIFICATE - len(certificate(MAX_CERTIFICATE - 1000)) + MAX_CERTIFICATE - 1000
+    parse_certificate(certificate(room - 8), "leaf")
     with pytest.raises(EvidenceError, match=r"leaf.*evidence-certificate"):
-        parse_certificate(bytes(MAX_CERTIFICATE + 1), "leaf")
+        parse_certificate(certificate(room + 8), "leaf")
 
 
 def test_a_name_is_bounded_and_printable() -> None:

@@ -138,7 +138,12 @@ def test_text_of_another_form_is_refused(gpu: GpuPlatform, code_of: CodeOf) -> N
     assert code_of(_verify, gpu, _entry(gpu) + " " * MAX_TEXT) == "evidence-malformed"
     many = devices_text([(b"r", "c")] * (MAX_DEVICES + 1))
     assert code_of(_verify, gpu, many) == "evidence-malformed"
-    assert code_of(verify_rims, [b""] * (MAX_RIMS + 1), roots=_roots(gpu), now=NOW) == "evidence-malformed"
+
+
+def test_reference_values_are_counted_before_they_are_read(gpu: GpuPlatform, code_of: CodeOf) -> None:
+    good = gpu.rims()[:1]
+    assert len(verify_rims(good, roots=_roots(gpu), now=NOW)) == 1
+    assert code_of(verify_rims, good * (MAX_RIMS + 1), roots=_roots(gpu), now=NOW) == "evidence-malformed"
 
 
 def test_mutants_give_our_errors_only(gpu: GpuPlatform) -> None:
