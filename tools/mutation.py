@@ -2,10 +2,12 @@
 
     python tools/mutation.py [--seed N] [--per-module N] [--jobs N] [--only TEXT] [--results FILE]
 
-Cosmic Ray's operators make the mutants. Of the release decision (`broker/decision.py`, `broker/consent.py`)
-all are tried, of each other module a sample that the seed fixes. A mutant lives in the memory of a process of
-its own, never in the working tree: the mirrored test file runs first, then the conformance kit and tests of
-the whole way, until one fails. What nobody notices is listed. docs/reference/mutation.md has the last run.
+Two operators of our own leave out each check, and each call of a function, in every module: does a case exist
+in which that check alone refuses? Cosmic Ray's operators change the rest. Of the release decision
+(`broker/decision.py`, `broker/consent.py`) all their changes are tried, of each other module a sample that a
+seed fixes. A mutant lives in the memory of a process of its own, never in the working tree: the mirrored test
+file runs first, then the conformance kit and tests of the whole way, until one fails. What nobody notices is
+listed. docs/reference/mutation.md has the last run.
 """
 
 from __future__ import annotations
@@ -36,9 +38,9 @@ WHOLE: Final = ("strongroom/broker/decision.py", "strongroom/broker/consent.py")
 
 _ATTESTATION: Final = """
     appraisal azure azure_hcl ccel certificates checks composite dcap devices evidence evidence_file gpu
-    gpu_checks gpu_report gpu_rim initdata keyset nitro policy reference_checks roots runtime_data
-    reader service_evidence sgx snp snp_json snp_report tdx tpm tpm_forms tpm_host tpm_keys tpm_reader
-    tpm_structures verify
+    gpu_checks gpu_report gpu_rim initdata keyset nitro policy reader reference_checks reference_values roots
+    runtime_data service_evidence sgx snp snp_json snp_report tdx tpm tpm_enrolment tpm_forms tpm_host
+    tpm_keys tpm_reader tpm_structures verify
 """
 _BROKER: Final = "hpke_release jwe log_proof onetime receipt release releasing sessions teekey"
 SAMPLED: Final = (
@@ -64,6 +66,7 @@ MORE: Final = {
     "gpu_checks.py": ("tests/attestation/test_checks.py",),
     "gpu_report.py": ("tests/attestation/test_gpu.py",),
     "onetime.py": ("tests/broker/test_client.py",),
+    "policy.py": ("tests/attestation/test_policy_explain.py", "tests/attestation/test_checks.py"),
     "reader.py": ("tests/attestation/test_ccel.py", "tests/attestation/test_tpm.py"),
     "reference_checks.py": ("tests/attestation/test_reference_values.py", "tests/attestation/test_checks.py"),
     "releasing.py": ("tests/broker/test_admin_secrets.py", "tests/broker/test_witnessing.py"),
@@ -79,6 +82,9 @@ MORE: Final = {
 
 SECONDS: Final = 240
 """For each set of tests; a mutant that takes longer has been noticed."""
+
+
+Span = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -103,22 +109,87 @@ class Mutant:
         return f"{self.module}:{self.line} {self.operator.partition('/')[2]} {self.occurrence}"
 
 
+class RemoveCheck:
+    """Let a condition that guards a `raise` never hold: then the check is not there."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Span]:
+        """The conditions of `if` and `elif` whose block ends with `raise`."""
+        for index in _guards(node):
+            yield node.children[index].start_pos, node.children[index].end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        """Put `False` in place of the condition."""
+        import parso
+
+        node.children[_guards(node)[index]] = parso.parse(" False")
+        return node
+
+
+class RemoveCall:
+    """Leave out a statement that only calls something, as checks in functions of their own are."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Span]:
+        """Statements that are one call."""
+        if node.type == "simple_stmt" and node.children[0].type == "atom_expr":
+            last = node.children[0].children[-1]
+            if last.type == "trailer" and last.children[0].value == "(":
+                yield node.start_pos, node.children[0].end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:  # noqa: ARG002 -- there is one place
+        """Put `None` in place of the call."""
+        import parso
+
+        node.children[0] = parso.parse(f"{node.get_first_leaf().prefix}None")
+        return node
+
+
+OWN: Final = {"own/RemoveCheck": RemoveCheck, "own/RemoveCall": RemoveCall}
+"""Our operators; all that they can change is tried, in every module."""
+
+
+def _guards(node: Any) -> list[int]:
+    """Where, among the children of an `if`, conditions are whose block ends with `raise`."""
+    if node.type != "if_stmt":
+        return []
+    return [
+        place + 1
+        for place, child in enumerate(node.children)
+        if getattr(child, "value", "") in {"if", "elif"} and _ends_in_raise(node.children[place + 3])
+    ]
+
+
+def _ends_in_raise(block: Any) -> bool:
+    last = block.children[-1] if block.type == "suite" else block
+    return last.type == "simple_stmt" and last.get_first_leaf().value == "raise"
+
+
+def _operator(name: str) -> Any:
+    """An operator that can be asked and applied.
+
+    Raises:
+        TypeError: It wants to be told which names to change.
+    """
+    from cosmic_ray.plugins import get_operator
+
+    return OWN[name]() if name in OWN else get_operator(name)()
+
+
 def mutants_of(module: str, source: str) -> list[Mutant]:
     """All mutants of a module, without those that can change nothing but a text or a type."""
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.plugins import get_operator, operator_names
+    from cosmic_ray.plugins import operator_names
 
     tree, lines = get_ast(source), source.splitlines()
     nodes = list(ast_nodes(tree))
     silent = _silent_lines(source)
     found = []
-    for operator_name in sorted(operator_names()):
+    for operator_name in (*OWN, *sorted(operator_names())):
         if any(operator_name.endswith(each) or each in operator_name for each in LEFT_OUT):
             continue
         try:
-            operator = get_operator(operator_name)()
+            operator = _operator(operator_name)
         except TypeError:
-            continue  # it wants to be told which names to change
+            continue
         places = [place for node in nodes for place in operator.mutation_positions(node)]
         found += [
             Mutant(module, operator_name, number, line)
@@ -154,9 +225,8 @@ def _silent_lines(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def mutate(mutant: Mutant, source: str) -> str:
     """The module's text with the change."""
     from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
 
-    changed: str | None = mutate_code(source, get_operator(mutant.operator)(), mutant.occurrence)
+    changed: str | None = mutate_code(source, _operator(mutant.operator), mutant.occurrence)
     if changed is None:
         raise ValueError(f"{mutant.name} is not there")
     return changed
@@ -169,10 +239,12 @@ def select(modules: Sequence[str], seed: int, per_module: int) -> list[Mutant]:
         found = mutants_of(module, (SOURCE / module).read_text())
         # A seed for each module: a change in one leaves the others' samples as they are.
         rng = random.Random(f"{seed} {module}")
-        some = found if module in WHOLE else _spread(found, rng)
-        most = len(found) if module in WHOLE else per_module
+        own = [each for each in found if each.operator in OWN]
+        rest = [each for each in found if each.operator not in OWN]
+        some = rest if module in WHOLE else _spread(rest, rng)
+        most = len(rest) if module in WHOLE else per_module
         usable = itertools.islice((each for each in some if _compiles(each)), most)
-        chosen += sorted(usable, key=lambda each: (each.line, each.operator, each.occurrence))
+        chosen += sorted([*own, *usable], key=lambda each: (each.line, each.operator, each.occurrence))
     return chosen
 
 

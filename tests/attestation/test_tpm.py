@@ -33,6 +33,7 @@ from strongroom.attestation.tpm import (
     verify_quote,
     verify_quote_by_key,
 )
+from strongroom.attestation.tpm_enrolment import Challenge, Expected, Identity, challenge
 from strongroom.attestation.tpm_keys import Attributes, TpmPublic
 from strongroom.attestation.tpm_reader import MAX_STRUCTURE, TpmHash, TpmScheme
 from strongroom.attestation.tpm_structures import MAX_DATA, TpmQuote, TpmSignature, frame_rsassa
@@ -557,6 +558,26 @@ def test_a_chain_of_an_ek_verifies(ek: Any) -> None:
     assert found.key_sha256 == hashlib.sha256(spki).hexdigest()
     assert found.root_sha256 == hashlib.sha256(chain[-1]).hexdigest()
     assert found.expires == NOW + YEAR
+
+
+def test_a_challenge_is_for_a_verified_tpm_and_a_key_that_signs_for_it_alone(code_of: CodeOf) -> None:
+    """Each of the three checks of an enrolment refuses alone."""
+    (ek, *authorities) = chain = Maker().chain()
+
+    def ask(ak: Area = area("ecdsa"), *, above: list[bytes] = authorities) -> tuple[Challenge, Expected]:  # noqa: B008
+        return challenge(Identity(ak.encode(), ek), above, roots_of(chain), NOW, rng=os.urandom)
+
+    asked, expected = ask()
+    spki = P256.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert expected.ak_sha256 == hashlib.sha256(spki).hexdigest()
+    assert len(expected.secret) == 32
+    assert expected.secret not in asked.to_json_bytes()
+    assert expected.secret != ask()[1].secret
+    unrestricted = replace(area("ecdsa"), attributes=GOOD ^ 1 << BIT["restricted"])
+    assert code_of(ask, unrestricted) == "evidence-key"
+    assert code_of(ask, replace(area("ecdsa"), kind=0x25)) == "evidence-algorithm"
+    stranger = Maker(root=ec.generate_private_key(ec.SECP256R1())).chain()[1:]
+    assert code_of(lambda: ask(above=stranger)) == "evidence-untrusted-root"
 
 
 def test_a_chain_to_another_root(code_of: CodeOf) -> None:

@@ -522,6 +522,20 @@ def test_maintenance_deletes_what_is_over_and_begins_what_is_due(rig) -> None:
     assert [record.epoch for record in admin.epochs(rig.store, "pictures")] == [3, 2]
 
 
+def test_maintenance_of_a_service_without_grace_leaves_one_epoch(rig) -> None:
+    admin.register_service(rig.store, "pictures", rig.policy_text, [MODEL], "Example Bank", grace=0)
+    rig.clock.turn(admin.DEFAULT_LIFETIME * 3 // 4 + 1)
+    rig.broker.maintain()
+    assert [record.epoch for record in admin.epochs(rig.store, "pictures")] == [3]
+
+
+def test_maintenance_logs_what_was_counted(rig) -> None:
+    rig.broker.count_refusal("admin-unauthenticated")
+    rig.broker.maintain()
+    entry = rig.last_entry()
+    assert (entry["event"], entry["counts"]) == ("refusals", {"admin-unauthenticated": 1})
+
+
 # Who proves nothing cannot make the log grow.
 
 
