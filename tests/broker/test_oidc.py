@@ -261,6 +261,32 @@ def test_keys_are_fetched_once_an_hour() -> None:
     assert len(web.asked) == 4
 
 
+def test_an_issuer_that_is_down_is_not_asked_for_every_unknown_key(refused) -> None:
+    """Whoever sends forged tokens must not make us ask, nor wait for, an issuer that does not answer."""
+    web = Web()
+    source = web.source()
+    source.keys()
+    web.pages.clear()
+    web.time += 100
+    with refused("oidc-unavailable"):
+        source.keys(again=True)
+    asked = len(web.asked)
+    for _ in range(10):
+        assert source.keys(again=True)  # what is kept still holds
+    assert len(web.asked) == asked
+
+
+def test_keys_that_are_old_do_not_outlive_an_issuer_that_is_down(refused) -> None:
+    web = Web()
+    source = web.source()
+    source.keys()
+    web.pages.clear()
+    web.time += 3601
+    for _ in range(2):
+        with refused("oidc-unavailable"):
+            source.keys()
+
+
 def test_a_new_key_of_the_issuer_is_found_but_not_asked_for_all_the_time(refused) -> None:
     web = Web()
     source = web.source()

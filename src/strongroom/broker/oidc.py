@@ -82,7 +82,7 @@ class FetchedKeys:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._kept: KeySet | None = None
-        self._asked = float("-inf")
+        self._kept_since = self._asked = float("-inf")
 
     def keys(self, *, again: bool = False) -> KeySet:
         """The keys.
@@ -91,10 +91,12 @@ class FetchedKeys:
             BrokerError: `oidc-unavailable`.
         """
         with self._lock:
-            age = self._monotonic() - self._asked
-            if self._kept is None or age > _FRESH or (again and age > _AGAIN):
-                self._kept = self._load()
-                self._asked = self._monotonic()
+            now = self._monotonic()
+            stale = self._kept is None or now - self._kept_since > _FRESH
+            if stale or (again and now - self._asked > _AGAIN):
+                self._asked = now  # also where that fails: strangers must not make us ask all the time
+                self._kept, self._kept_since = self._load(), now
+            assert self._kept is not None  # noqa: S101 -- else it was stale
             return self._kept
 
     def _load(self) -> KeySet:
