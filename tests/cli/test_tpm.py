@@ -13,14 +13,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from soft_tpm import MISSING, SoftTpm, manufacture
+from soft_tpm import NEEDS_TPM, SoftTpm, manufacture, need_bindings
 from strongroom.attestation.evidence_file import EvidenceFile
 
-pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed (extra tpm; needs libtss2-dev)")
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (swtpm, tpm2-tools)"),
-]
+need_bindings()
+pytestmark = NEEDS_TPM
 
 
 class Machine:
@@ -150,11 +147,14 @@ def test_a_tpm_without_a_certificate_is_named(cli: Any, tmp_path: Path) -> None:
 def test_files_that_are_something_else(cli: Any, machine: Machine, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"type": "something-else"}')
+    path.chmod(0o600)
     options = ("--chain", machine.chain, "-o", tmp_path / "c", "--keep", tmp_path / "k", "--json")
     assert cli("tpm", "challenge", path, *options).error["code"] == "evidence-malformed"
     answer = cli("tpm", "answer", path, *machine.tcti, "-o", tmp_path / "a", "--json")
     assert answer.error["code"] == "evidence-malformed"
     assert cli("tpm", "accept", path, "--kept", path, "--json").error["code"] == "evidence-malformed"
+    path.chmod(0o644)
+    assert cli("tpm", "accept", path, "--kept", path, "--json").error["code"] == "key-file-exposed"
     wrong = cli(
         "tpm", "challenge", path, "--chain", path, "-o", tmp_path / "c", "--keep", tmp_path / "k", "--json"
     )

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.attestation.certificates import sha256
+from strongroom.broker import keyfile
 from strongroom.cli._collect import handle_of
 from strongroom.cli._evidence import read
 from strongroom.cli._output import emit, say
@@ -78,7 +79,7 @@ def run_accept(answer: Path, kept: Path, *, json_output: bool) -> None:
     """Print the digest to pin."""
     from strongroom.attestation.tpm_enrolment import MAX_MESSAGE, Answer, Expected
 
-    expected = Expected.parse(read(kept, MAX_MESSAGE))
+    expected = Expected.parse(keyfile.read(kept, limit=MAX_MESSAGE))
     digest = expected.accept(Answer.parse(read(answer, MAX_MESSAGE)))
     if json_output:
         emit({"tpm_key": digest, "endorsement_key": expected.ek_sha256})
@@ -95,10 +96,5 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 
 def _keep(path: Path, expected: Expected) -> None:
-    """Write it to a new file that only its owner may read."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise ConfigError(FILE_EXISTS, str(path)) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(expected.to_json_bytes())
+    if not keyfile.create(path, expected.to_json_bytes()):
+        raise ConfigError(FILE_EXISTS, str(path))
