@@ -9,8 +9,20 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("swtpm", "tpm2_createprimary", "tpm2_unseal")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+NEEDS_TPM = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (swtpm, tpm2-tools)"),
+]
+"""Marks of tests that start a software TPM."""
+
+
+def need_bindings() -> None:
+    """Skip what drives a TPM from Python where that cannot be done."""
+    pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed (extra tpm; needs libtss2-dev)")
 
 
 class SoftTpm:

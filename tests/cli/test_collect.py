@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from soft_tpm import MISSING, SoftTpm
+from soft_tpm import MISSING, SoftTpm, need_bindings
 from strongroom.attestation.collectors import nvml
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.evidence_file import EvidenceFile
@@ -25,7 +25,7 @@ NOW = 1_800_000_000
 
 @pytest.fixture(scope="module")
 def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftTpm]:
-    pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed (extra tpm; needs libtss2-dev)")
+    need_bindings()
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)} (swtpm, tpm2-tools)")
     running = SoftTpm(tmp_path_factory.mktemp("tpm"))

@@ -17,6 +17,13 @@ app = typer.Typer(
 
 ResourceArgument = Annotated[str, typer.Argument(help="The resource: TENANT/model/TAG, or a secret's.")]
 ServiceArgument = Annotated[str, typer.Argument(help="Name of the service.")]
+OwnPolicyOption = Annotated[
+    Path | None, typer.Option("--policy", help="A policy besides that of the service (TOML).")
+]
+ApproverOption = Annotated[
+    list[str] | None, typer.Option("--approver", help="Who can approve a release; repeatable.")
+]
+ApprovalsOption = Annotated[int, typer.Option("--approvals", min=0, help="How many of them have to.")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="Name of the tenant.")]
 
 
@@ -86,16 +93,12 @@ def seal(
     bundle: Annotated[Path, typer.Argument(help="Bundle of `strongroom model import`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Sealed file to write.")],
     resource: Annotated[str, typer.Option("--resource", help="TENANT/model/TAG.")],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="A policy besides that of the service (TOML).")
-    ] = None,
+    policy: OwnPolicyOption = None,
     version_floor: Annotated[
         int, typer.Option("--version-floor", min=0, help="Refuse lower versions from now on.")
     ] = 0,
-    approver: Annotated[
-        list[str] | None, typer.Option("--approver", help="Who can approve a release; repeatable.")
-    ] = None,
-    approvals: Annotated[int, typer.Option("--approvals", min=0, help="How many of them have to.")] = 0,
+    approver: ApproverOption = None,
+    approvals: ApprovalsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Seal a bundle with a fresh key. The key goes to the broker, and nowhere else."""
@@ -119,13 +122,9 @@ def secret(
     source: Annotated[
         Path, typer.Option("--from", help="File with its bytes, at most 64 KiB; `/dev/stdin` for a pipe.")
     ],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="A policy besides that of the service (TOML).")
-    ] = None,
-    approver: Annotated[
-        list[str] | None, typer.Option("--approver", help="Who can approve a release; repeatable.")
-    ] = None,
-    approvals: Annotated[int, typer.Option("--approvals", min=0, help="How many of them have to.")] = 0,
+    policy: OwnPolicyOption = None,
+    approver: ApproverOption = None,
+    approvals: ApprovalsOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Register a secret: attesters of services that have it get its bytes, as a model's key."""

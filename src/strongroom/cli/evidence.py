@@ -17,6 +17,10 @@ CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder of collateral. Default: `collateral` in the state folder."),
 ]
+FetchOption = Annotated[
+    bool,
+    typer.Option("--fetch", help="Add what the vendor states of the platform, from --cache or its services."),
+]
 PccsOption = Annotated[
     str | None, typer.Option("--pccs", help="Fetch Intel's collateral from this PCCS. Default: Intel's own.")
 ]
@@ -89,12 +93,7 @@ def pack(
     collected: Annotated[
         str, typer.Option("--collected", help="When it was collected: `now`, RFC 3339, or Unix seconds.")
     ] = "now",
-    fetch: Annotated[
-        bool,
-        typer.Option(
-            "--fetch", help="Add what the vendor states of the platform, from --cache or its services."
-        ),
-    ] = False,
+    fetch: FetchOption = False,
     cache: CacheOption = None,
     pccs: PccsOption = None,
     kds: KdsOption = None,
@@ -145,12 +144,7 @@ def collect(
             "--ak-handle", help="tpm: handle of the attestation key. Default: one made from its seed."
         ),
     ] = None,
-    fetch: Annotated[
-        bool,
-        typer.Option(
-            "--fetch", help="Add what the vendor states of the platform, from --cache or its services."
-        ),
-    ] = False,
+    fetch: FetchOption = False,
     cache: CacheOption = None,
     pccs: PccsOption = None,
     kds: KdsOption = None,

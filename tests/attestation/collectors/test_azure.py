@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
-from soft_tpm import MISSING, SoftTpm
+from soft_tpm import NEEDS_TPM, SoftTpm, need_bindings
 from strongroom.attestation import azure
 from strongroom.attestation.collectors.azure import AzureCollector, fetch_from
 from strongroom.attestation.evidence import EvidenceKind
@@ -31,11 +31,8 @@ from strongroom_simulator.quotes import QuotingEnclave, td_report
 from strongroom_simulator.snp import Guest, SnpPlatform
 from strongroom_simulator.tpm import SNP_REPORT, TD_REPORT, SimulatedTpm
 
-pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed (extra tpm; needs libtss2-dev)")
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (swtpm, tpm2-tools)"),
-]
+need_bindings()
+pytestmark = NEEDS_TPM
 
 NOW = 1_800_000_000
 NONCE = bytes(range(1, 49))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from soft_tpm import MISSING, SoftTpm
+from soft_tpm import NEEDS_TPM, SoftTpm, need_bindings
 from strongroom.attestation.collectors import tpm_device
 from strongroom.attestation.collectors.tpm import TpmCollector
 from strongroom.attestation.evidence import Evidence, EvidenceKind
@@ -17,11 +17,8 @@ from strongroom.attestation.roots import TrustRoots
 from strongroom.attestation.tpm_host import verify
 from strongroom.errors import EvidenceError
 
-pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed (extra tpm; needs libtss2-dev)")
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (swtpm, tpm2-tools)"),
-]
+need_bindings()
+pytestmark = NEEDS_TPM
 
 NOW = 1_800_000_000
 NONCE = bytes(range(1, 49))
