@@ -265,9 +265,9 @@ def test_floors_are_for_snp_and_statuses_for_intel() -> None:
         (checks.NotDebug(allow=False), checks.NotDebug(allow=True), ["debug enclaves"]),
         (checks.SvnAtLeast(2), checks.SvnAtLeast(1), ["security versions from 1"]),
         (
-            GpusAre(GpuDemand(1, frozenset({"550"}), frozenset({"96"}), reference_values=True)),
-            GpusAre(GpuDemand(1, frozenset({"550", "560"}), frozenset({"96"}), reference_values=False)),
-            ["GPU driver 560", "GPUs without reference values"],
+            GpusAre(GpuDemand(2, frozenset({"550"}), frozenset({"96"}), reference_values=True)),
+            GpusAre(GpuDemand(1, frozenset({"550", "560"}), frozenset({"96", "97"}), reference_values=False)),
+            ["a guest with 1 GPUs", "GPU driver 560", "GPU VBIOS 97", "GPUs without reference values"],
         ),
     ],
     ids=lambda item: type(item).__name__,
