@@ -104,7 +104,7 @@ def test_another_library_verifies_with_the_key_in_the_header() -> None:
 
 
 def test_a_token_reads_back() -> None:
-    members = ISSUER.verify(issue(), NOW + 299)
+    members = ISSUER.read(issue())
     assert (members["iat"], members["exp"], members["jti"]) == (NOW, NOW + 300, "session")
     cpu0 = members["submods"]["cpu0"]
     assert cpu0["ear.appraisal-policy-id"] == "sha256:x"
@@ -153,47 +153,33 @@ def test_the_tiers_of_ar4si(value: int, expected: str) -> None:
     assert status({"hardware": value, "configuration": 0}) == expected
 
 
-@pytest.mark.parametrize(("now", "code"), [(NOW + 300, "token-expired"), (NOW - 1, "token-expired")])
-def test_a_token_out_of_its_time_is_refused_but_can_be_read(refused, now: int, code: str) -> None:
-    with refused(code):
-        ISSUER.verify(issue(), now)
-    assert ISSUER.read(issue())["jti"] == "session"
-
-
 def test_a_token_of_another_key_is_refused(refused) -> None:
     other = EarIssuer(ec.generate_private_key(ec.SECP256R1()))
     with refused("token-invalid"):
-        ISSUER.verify(issue(other), NOW)
+        ISSUER.read(issue(other))
 
 
 def test_a_token_is_verified_with_our_key_not_the_one_it_brings(refused) -> None:
     other = EarIssuer(ec.generate_private_key(ec.SECP256R1()))
     header, members = parts(issue(other))
     with refused("token-invalid"):
-        ISSUER.verify(resigned(other, {**header, "jwk": other.jwk}, members), NOW)
+        ISSUER.read(resigned(other, {**header, "jwk": other.jwk}, members))
 
 
 def test_a_token_of_another_issuer_with_our_key_is_refused(refused) -> None:
     header, members = parts(issue())
-    for change in (
-        {"iss": "someone"},
-        {"iss": None},
-        {"iat": "1"},
-        {"exp": None},
-        {"exp": True},
-        {"iat": 1.5},
-    ):
+    for change in ({"iss": "someone"}, {"iss": None}):
         with refused("token-invalid"):
-            ISSUER.verify(resigned(ISSUER, header, {**members, **change}), NOW)
+            ISSUER.read(resigned(ISSUER, header, {**members, **change}))
 
 
 def test_no_other_algorithm_is_accepted(refused) -> None:
     header, members = parts(issue())
     for algorithm in ("none", "HS256", "ES384", ""):
         with refused("token-invalid"):
-            ISSUER.verify(spelled({**header, "alg": algorithm}, members, issue().split(".")[2]), NOW)
+            ISSUER.read(spelled({**header, "alg": algorithm}, members, issue().split(".")[2]))
         with refused("token-invalid"):
-            ISSUER.verify(spelled({**header, "alg": algorithm}, members, ""), NOW)
+            ISSUER.read(spelled({**header, "alg": algorithm}, members, ""))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +187,7 @@ def test_no_other_algorithm_is_accepted(refused) -> None:
 )
 def test_what_is_no_token_is_refused(refused, token: str) -> None:
     with refused("token-invalid"):
-        ISSUER.verify(token, NOW)
+        ISSUER.read(token)
 
 
 def test_every_flipped_character_is_refused() -> None:
@@ -209,14 +195,14 @@ def test_every_flipped_character_is_refused() -> None:
     for at, character in enumerate(token):
         changed = token[:at] + ("A" if character != "A" else "B") + token[at + 1 :]
         with pytest.raises(Exception) as caught:  # noqa: PT011 -- the code is checked
-            ISSUER.verify(changed, NOW)
+            ISSUER.read(changed)
         assert getattr(caught.value, "code", None) == "token-invalid", at
 
 
 def test_the_key_is_kept_in_the_store(store: Store) -> None:
     first, second = EarIssuer.of(store), EarIssuer.of(store)
     assert first.jwk == second.jwk
-    assert second.verify(issue(first), NOW)["jti"] == "session"
+    assert second.read(issue(first))["jti"] == "session"
 
 
 @pytest.mark.slow
@@ -243,9 +229,9 @@ def test_mutants(mutants, survey) -> None:
     def signed_anew(value: bytes) -> str:
         return jws.serialize_compact(header, value, ISSUER._key, algorithms=["ES256"])
 
-    outcomes = survey(lambda token: ISSUER.verify(token, NOW), inputs())
+    outcomes = survey(ISSUER.read, inputs())
     assert sum(outcomes.values()) == 20_000
-    assert outcomes.keys() <= {"ok", "token-invalid", "token-expired"}
+    assert outcomes.keys() <= {"ok", "token-invalid"}
     assert outcomes["ok"] > 1_000  # our own signature over members that do not matter here
     assert outcomes["token-invalid"] > 5_000
 
@@ -338,9 +324,9 @@ def test_a_token_of_archived_evidence_says_as_of_when() -> None:
     token = ISSUER.issue(
         CLAIMS, runtime_data={}, token_id="t", policy_id="sha256:x", now=NOW, appraised_at=NOW - 86400
     )
-    members = ISSUER.verify(token, NOW)
+    members = ISSUER.read(token)
     assert (members["iat"], members[ear.APPRAISED_AT]) == (NOW, NOW - 86400)
-    assert ear.APPRAISED_AT not in ISSUER.verify(issue(), NOW)
+    assert ear.APPRAISED_AT not in ISSUER.read(issue())
 
 
 @pytest.mark.parametrize(

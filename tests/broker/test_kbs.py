@@ -605,7 +605,7 @@ def test_what_was_counted_is_logged_when_the_broker_stops_or_the_log_works_again
     with refused("log-broken"):
         rig.broker.close()
     with rig.store.write() as db:
-        db.execute("INSERT INTO log_head VALUES (?, ?, ?, ?, ?)", head)
+        db.execute("INSERT INTO log_head VALUES (?, ?, ?, ?, ?, ?)", head)
     rig.broker.close()
     assert counted(rig) == {"token-missing": 2}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +34,7 @@ def append(store: Store, count: int = 1, **facts: object) -> Checkpoint:
 
 
 def state(store: Store) -> Checkpoint:
-    with store.read() as db:
-        return check_checkpoint(log.head(db), log_entry.log_key(store.signing_key.verifying_key))
+    return check_checkpoint(log.newest(store), log_entry.log_key(store.signing_key.verifying_key))
 
 
 def rows(store: Store) -> list[bytes]:
@@ -63,8 +64,8 @@ def rewrite(store: Store, entries: list[bytes], signer: NoteSigner | None = None
         *(("INSERT INTO log VALUES (?, ?, ?)", (at, entry, b"")) for at, entry in enumerate(entries)),
         *(("INSERT INTO log_nodes VALUES (?, ?, ?)", (*node.place, node.hash)) for node in nodes),
         (
-            "UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?",
-            (frontier.size, b"".join(frontier.hashes), signed),
+            "UPDATE log_head SET size = ?, frontier = ?, mac = ?, checkpoint = ?",
+            (frontier.size, b"".join(frontier.hashes), hmac.digest(bytes(64), b"", "sha256"), signed),
         ),
     )
 
@@ -147,25 +148,28 @@ def test_an_append_reads_and_writes_a_few_rows_whatever_the_size(store: Store) -
 def test_receipts_under_every_later_size(store: Store, size: int) -> None:
     append(store, size)
     key = log_entry.log_key(store.signing_key.verifying_key)
+    head = log.newest(store)
     with store.read() as db:
         for index in {0, size // 2, size - 1}:
-            receipt = log.receipt(db, index, log.head(db), size)
+            receipt = log.receipt(db, index, head, size)
             assert receipt.check(key)["service"] == f"s{index}"
 
 
 def test_there_is_no_receipt_of_what_is_not_there(store: Store, refused) -> None:
     append(store, 2)
+    head = log.newest(store)
     with store.read() as db:
         for index, size in ((2, 3), (-1, 2), (1, 1)):
             with refused("log-entry-unknown"):
-                log.receipt(db, index, log.head(db), size)
+                log.receipt(db, index, head, size)
 
 
 def test_a_node_that_is_gone_is_said(store: Store, refused) -> None:
     append(store, 4)
     attack(store, ("DELETE FROM log_nodes WHERE level = 1 AND number = 1", ()))
+    head = log.newest(store)
     with store.read() as db, refused("log-broken"):
-        log.receipt(db, 0, log.head(db), 4)
+        log.receipt(db, 0, head, 4)
 
 
 def test_many_nodes_are_read_in_order(store: Store) -> None:
@@ -206,7 +210,10 @@ EDITED = b'{"event":"released","time":1,"type":"strongroom-log/2"}'
         ("UPDATE log_head SET size = 3", ()),
         ("UPDATE log_head SET frontier = zeroblob(32)", ()),
         ("UPDATE log_head SET frontier = x'00'", ()),
+        ("UPDATE log_head SET mac = x'00'", ()),
         ("UPDATE log_head SET checkpoint = x'00'", ()),
+        ("UPDATE log_head SET size = -4", ()),
+        ("UPDATE log_head SET size = 9223372036854775807", ()),
         ("DELETE FROM log_head", ()),
     ],
     ids=lambda statement: statement[0][:60],
@@ -240,17 +247,43 @@ def test_a_log_made_anew_without_the_key_is_seen_and_not_gone_on_with(store: Sto
         append(store)
 
 
-def test_a_head_that_was_signed_for_another_tree_is_seen(store: Store, refused) -> None:
-    first = append(store, 2)
-    with store.read() as db:
-        signed = log.head(db)
+def test_the_mac_of_another_tree_is_seen(store: Store, refused) -> None:
     append(store, 2)
-    attack(store, ("UPDATE log_head SET checkpoint = ?", (signed,)))
-    assert first.size == 2
-    with refused("log-broken"):
-        verify_log(store)
-    with refused("log-broken"):
-        append(store)
+    with closing(sqlite3.connect(store.folder / "store.db")) as db:
+        (mac,) = db.execute("SELECT mac FROM log_head").fetchone()
+    append(store, 2)
+    attack(store, ("UPDATE log_head SET mac = ?", (mac,)))
+    for use in (verify_log, append):
+        with refused("log-broken"):
+            use(store)
+    with store.write() as db, refused("log-broken"):
+        log.sign(store, db)
+
+
+def test_a_checkpoint_of_another_tree_is_seen(store: Store, tmp_path: Path, refused) -> None:
+    append(store, 2)
+    frontier = Frontier()
+    frontier.add(leaf_hash(EDITED))
+    signed = log.signed_checkpoint(store.signing_key, frontier)
+    with Store.open(tmp_path / "other") as other:
+        foreign = log.newest(other)
+    for planted in (signed, foreign):
+        attack(store, ("UPDATE log_head SET checkpoint = ?", (planted,)))
+        with refused("log-broken"):
+            verify_log(store)
+
+
+def test_a_checkpoint_is_signed_when_somebody_is_to_see_it(store: Store) -> None:
+    first = log.newest(store)
+    assert log.newest(store) == first
+    with store.write() as db:
+        log.append(store, db, time=1, event=Event.REFUSED, facts={})
+    with closing(sqlite3.connect(store.folder / "store.db")) as db:
+        assert db.execute("SELECT checkpoint FROM log_head").fetchone() == (first,)
+    assert verify_log(store).size == 1
+    second = log.newest(store)
+    assert state(store).size == 1
+    assert log.newest(store) == second
 
 
 def test_a_log_that_is_wiped_is_seen(store: Store, refused) -> None:
@@ -261,18 +294,21 @@ def test_a_log_that_is_wiped_is_seen(store: Store, refused) -> None:
         verify_log(store)
     with refused("log-broken"):
         append(store)
-    with store.read() as db:
-        for read in (log.head, log.published, log.size):
-            with refused("log-broken"):
-                read(db)
+    for read in (log.newest, log.published):
+        with refused("log-broken"):
+            read(store)
+    with store.read() as db, refused("log-broken"):
+        log.size(db)
+    with store.write() as db, refused("log-broken"):
+        log.sign(store, db)
 
 
 def test_no_entry_is_appended_over_another(store: Store, refused) -> None:
     append(store, 2)
     with closing(sqlite3.connect(store.folder / "store.db")) as db:
-        saved = db.execute("SELECT size, frontier, checkpoint FROM log_head").fetchone()
+        saved = db.execute("SELECT size, frontier, mac, checkpoint FROM log_head").fetchone()
     append(store, 1)
-    attack(store, ("UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?", saved))
+    attack(store, ("UPDATE log_head SET size = ?, frontier = ?, mac = ?, checkpoint = ?", saved))
     with refused("log-broken"):
         append(store)
 
@@ -280,13 +316,13 @@ def test_no_entry_is_appended_over_another(store: Store, refused) -> None:
 def test_an_older_copy_is_seen_by_who_kept_a_checkpoint(store: Store, refused) -> None:
     append(store, 2)
     with closing(sqlite3.connect(store.folder / "store.db")) as db:
-        saved = db.execute("SELECT size, frontier, checkpoint FROM log_head").fetchone()
+        saved = db.execute("SELECT size, frontier, mac, checkpoint FROM log_head").fetchone()
     later = append(store, 2)
     attack(
         store,
         ("DELETE FROM log WHERE seq > 1", ()),
         ("DELETE FROM log_nodes WHERE (number + 1) << level > 2", ()),
-        ("UPDATE log_head SET size = ?, frontier = ?, checkpoint = ?", saved),
+        ("UPDATE log_head SET size = ?, frontier = ?, mac = ?, checkpoint = ?", saved),
     )
     assert verify_log(store).size == 2
     with refused("log-broken"):
@@ -310,17 +346,16 @@ def test_another_root_of_a_size_is_not_found(store: Store, refused) -> None:
 
 def test_what_is_published_is_what_witnesses_have_cosigned(store: Store) -> None:
     append(store, 1)
+    assert log.published(store) == log.newest(store)
     with store.write() as db:
-        assert log.published(db) == log.head(db)
         log.save_cosigned(db, b"a note")
-        assert log.published(db) == b"a note"
-        assert log.head(db) != b"a note"
+    assert log.published(store) == b"a note"
+    assert log.newest(store) != b"a note"
 
 
 def test_the_broker_signs_under_its_own_name(store: Store) -> None:
     append(store, 1)
-    with store.read() as db:
-        signed = note.parse(log.head(db))
+    signed = note.parse(log.newest(store))
     key = log_entry.log_key(store.signing_key.verifying_key)
     assert key.check(signed) == 0
     assert key.name == "strongroom-log/" + store.signing_key.verifying_key.text.removeprefix(PREFIX)

@@ -33,7 +33,7 @@ ENVELOPE = jcs.canonical({"payload": b64.encode_url(PAYLOAD), "signature": ""})
 def release(store: Store, event: Event = Event.RELEASED, **changes: Any) -> bytes:
     with store.write() as db:
         index = log.append(store, db, time=1, event=event, facts={**FACTS, **changes})
-        return log_proof.attach(ENVELOPE, log.receipt(db, index, log.head(db), index + 1))
+        return log_proof.attach(ENVELOPE, log.receipt(db, index, log.sign(store, db), index + 1))
 
 
 def check(store: Store, envelope: bytes, terms: Terms = ANY_TERMS) -> None:
@@ -88,7 +88,7 @@ def test_an_entry_that_is_not_in_the_log_is_refused(store: Store, refused) -> No
     """A broker that makes an entry for the worker alone has no path for it."""
     with store.write() as db:
         index = log.append(store, db, time=1, event=Event.RELEASED, facts=FACTS)
-        receipt = log.receipt(db, index, log.head(db), 1)
+        receipt = log.receipt(db, index, log.sign(store, db), 1)
     entry, opening = log_entry.make(
         event=Event.RELEASED, time=1, facts=FACTS, salt=bytes(32), index=0, secret=bytes(32)
     )

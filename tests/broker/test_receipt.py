@@ -32,8 +32,9 @@ def receipts(store: Store) -> list[Receipt]:
     for index in range(5):
         with store.write() as db:
             log.append(store, db, time=index, event=Event.RELEASED, facts={"service": f"s{index}"})
+    head = log.newest(store)
     with store.read() as db:
-        return [log.receipt(db, index, log.head(db), 5) for index in range(5)]
+        return [log.receipt(db, index, head, 5) for index in range(5)]
 
 
 def with_note(receipt: Receipt, signed: Note) -> Receipt:
@@ -94,8 +95,7 @@ def test_a_checkpoint_of_another_log_under_the_same_key_is_refused(
 
 def test_the_line_of_the_derived_key_alone_is_not_enough(store: Store, key: NoteKey, refused) -> None:
     """Whoever forges Ed25519 one day has no checkpoint that a worker takes."""
-    with store.read() as db:
-        signed = note.parse(log.head(db))
+    signed = note.parse(log.newest(store))
     assert check_checkpoint(Note(signed.text, signed.signatures[:1]).render().encode(), key).size >= 0
     with refused("note-unsigned"):
         check_checkpoint(Note(signed.text, signed.signatures[1:]).render().encode(), key)

@@ -63,7 +63,7 @@ def test_a_session_ends_with_its_time(sessions: Sessions, clock, refused) -> Non
 
 def test_expired_sessions_make_room(sessions: Sessions, clock) -> None:
     for _ in range(3):
-        sessions.attested(open_one(sessions)[1], "token")
+        sessions.attested(open_one(sessions)[1], "token", 2**40)
     clock.turn(300)
     open_one(sessions)
     assert len(sessions) == 1
@@ -71,7 +71,7 @@ def test_expired_sessions_make_room(sessions: Sessions, clock) -> None:
 
 def test_the_oldest_unattested_session_makes_room(sessions: Sessions, clock, refused) -> None:
     attested = open_one(sessions)
-    sessions.attested(attested[1], "token")
+    sessions.attested(attested[1], "token", 2**40)
     waiting = [open_one(sessions) for _ in range(2)]
     clock.turn(1)
     newest = open_one(sessions)
@@ -85,7 +85,7 @@ def test_the_oldest_unattested_session_makes_room(sessions: Sessions, clock, ref
 def test_a_flood_of_challenges_pushes_out_no_attested_session(sessions: Sessions) -> None:
     kept = [open_one(sessions) for _ in range(2)]
     for _, session in kept:
-        sessions.attested(session, "token")
+        sessions.attested(session, "token", 2**40)
     for _ in range(1000):
         open_one(sessions)
     assert len(sessions) == 3
@@ -95,7 +95,7 @@ def test_a_flood_of_challenges_pushes_out_no_attested_session(sessions: Sessions
 
 def test_when_all_are_attested_a_new_one_is_refused(sessions: Sessions, clock, refused) -> None:
     for _ in range(3):
-        sessions.attested(open_one(sessions)[1], "token")
+        sessions.attested(open_one(sessions)[1], "token", 2**40)
     with refused("sessions-full"):
         open_one(sessions)
     clock.turn(300)
@@ -107,7 +107,7 @@ def test_a_session_that_made_room_is_not_attested_afterwards(sessions: Sessions,
     for _ in range(3):
         open_one(sessions)
     with refused("session-unknown"):
-        sessions.attested(session, "token")
+        sessions.attested(session, "token", 2**40)
     assert session.token is None
     assert len(sessions) == 3
 
@@ -116,7 +116,7 @@ def test_a_dropped_session_is_gone(sessions: Sessions, refused) -> None:
     for attested in (False, True):
         identifier, session = open_one(sessions)
         if attested:
-            sessions.attested(session, "token")
+            sessions.attested(session, "token", 2**40)
         sessions.drop(session)
         with refused("session-unknown"):
             sessions.find(digest_of(identifier))
@@ -128,7 +128,7 @@ def test_the_same_answer_gives_the_token_again_another_is_refused(sessions: Sess
     assert session.take_answer(b"answer") is None
     with refused("session-spent"):  # still being appraised
         session.take_answer(b"answer")
-    sessions.attested(session, "token")
+    sessions.attested(session, "token", 2**40)
     assert session.take_answer(b"answer") == "token"
     with refused("session-spent"):
         session.take_answer(b"another answer")
@@ -160,3 +160,17 @@ def test_ten_thousand_is_the_default_bound(clock) -> None:
     for _ in range(10_050):
         open_one(many)
     assert len(many) == 10_000
+
+
+def test_a_token_is_good_for_its_session_and_time(sessions: Sessions, refused) -> None:
+    _, session = open_one(sessions)
+    with refused("token-missing"):
+        session.check_token(None, 0)
+    sessions.attested(session, "token", 60)
+    for bearer in (None, "token"):
+        session.check_token(bearer, 59.9)
+        with refused("token-expired"):
+            session.check_token(bearer, 60)
+    for other in ("", "toke", "token ", "\u00e9"):
+        with refused("token-invalid"):
+            session.check_token(other, 0)

@@ -152,7 +152,6 @@ class KeyBroker:
             token = session.take_answer(body)
             if token is None:
                 token = self._appraise(session, body)
-                self._sessions.attested(session, token)
         except StrongroomError as error:
             if error.kind is not SESSION_SPENT:  # whoever answers a second time does not end the session
                 self._sessions.drop(session)
@@ -178,7 +177,7 @@ class KeyBroker:
         session = self._session(identifier, bearer)
         try:
             session.check_alive(self._now())
-            self._check_token(session, bearer)
+            session.check_token(bearer, self._now())
             released = self._releases.release(session.decision, resource)
         except StrongroomError as error:
             if error.kind is SESSION_EXPIRED:
@@ -289,9 +288,11 @@ class KeyBroker:
         # Without the evidence of devices, which can be large; the claims say what is in it.
         runtime_data = {"nonce": attestation.nonce, "tee-pubkey": dict(attestation.tee_pubkey)}
         policy_id = decision.init_data.release_policy
-        return self._issuer.issue(
+        token = self._issuer.issue(
             claims, runtime_data=runtime_data, token_id=session.digest, policy_id=policy_id, now=now
         )
+        self._sessions.attested(session, token, now + self._issuer.seconds)
+        return token
 
     def _session(self, identifier: str | None, bearer: str | None) -> Session:
         try:
@@ -310,13 +311,6 @@ class KeyBroker:
             raise BrokerError(TOKEN_INVALID)
         return self._sessions.find(token_id)
 
-    def _check_token(self, session: Session, bearer: str | None) -> None:
-        if session.token is None:
-            raise BrokerError(TOKEN_MISSING)
-        token = session.token if bearer is None else bearer
-        if self._issuer.verify(token, int(self._now())).get("jti") != session.digest:
-            raise BrokerError(TOKEN_INVALID, "of another session")
-
     def _log_refusal(
         self, decision: ReleaseDecision, error: StrongroomError, *, stage: str, resource: str | None = None
     ) -> None:
@@ -330,9 +324,7 @@ class KeyBroker:
 
 def _forget_cosigned(store: Store) -> None:
     """Drop a cosigned checkpoint from a time with witnesses: auditors would be shown it for ever."""
-    with store.read() as db:
-        stale = log.published(db) != log.head(db)
-    if stale:
+    if log.published(store) != log.newest(store):
         with store.write() as db:
             log.save_cosigned(db, b"")
 

@@ -1,18 +1,21 @@
 """The log of releases and refusals: an append-only Merkle tree whose checkpoint the broker signs.
 
 Entries (`strongroom.broker.log_entry`), their openings and the tree's nodes lie in the store. An append is
-one insert of an entry, two of nodes on average, and a newly signed checkpoint, all in the caller's
-transaction: an entry that is there stands under a checkpoint that is there. Nothing is ever changed again.
+one insert of an entry, two of nodes on average, and a new head with its MAC, all in the caller's transaction.
+Nothing is ever changed again. A checkpoint, which is a signed head, is made when somebody is to see it: for
+the receipt of a release, in its transaction, and when it is asked for.
 
 Who writes the database but has no root key can neither edit, drop, insert nor reorder entries, nor cut the
-end off, without `verify_log` seeing it; an append refuses to go on from a head that the broker did not sign.
+end off, without `verify_log` seeing it; an append refuses to go on from a head that the broker did not make.
 Putting back an older copy of the whole store is seen by whoever kept a later checkpoint: an auditor, a
 witness.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from strongroom.broker import log_entry
@@ -30,7 +33,7 @@ from strongroom.crypto import merkle
 from strongroom.crypto.merkle import HASH_BYTES, Fetch, Frontier, Node, Place
 from strongroom.crypto.notes import sign_hybrid
 from strongroom.crypto.sign import SigningKey
-from strongroom.errors import BrokerError, StrongroomError
+from strongroom.errors import BrokerError, CodecError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.broker.store import Store  # the store begins the log, so it imports this module
@@ -41,13 +44,15 @@ _MOST_PLACES: Final = 100
 _BATCH: Final = 256
 """Entries that are verified at a time."""
 
+_HEAD_MAC: Final = b"strongroom-log-head/1\0"
+
 
 def start(db: Connection, signing_key: SigningKey) -> None:
     """Begin an empty log, inside the transaction that makes the store."""
-    note = _signed(signing_key, Frontier())
+    empty = Frontier()
     db.execute(
-        "INSERT INTO log_head (one, size, frontier, checkpoint, cosigned) VALUES (1, 0, ?, ?, ?)",
-        (b"", note, b""),
+        "INSERT INTO log_head (one, size, frontier, mac, checkpoint, cosigned) VALUES (1, 0, ?, ?, ?, ?)",
+        (b"", _mac(signing_key, empty), signed_checkpoint(signing_key, empty), b""),
     )
 
 
@@ -80,9 +85,9 @@ def append(
     key = signing_key or store.signing_key
     # The first statement: from here on other writers of a shared database wait for this transaction.
     row = db.execute(
-        "UPDATE log_head SET size = size + 1 WHERE one = 1 RETURNING size, frontier, checkpoint"
+        "UPDATE log_head SET size = size + 1 WHERE one = 1 RETURNING size - 1, frontier, mac"
     ).fetchone()
-    frontier = _checked_frontier(key, row, known=store.signed_head)
+    frontier = _checked_frontier(key, row)
     index = frontier.size
     entry, opening = log_entry.make(
         event=event,
@@ -102,31 +107,51 @@ def append(
         raise BrokerError(LOG_BROKEN, "the head is behind the entries", found=index)
     for node in frontier.add(merkle.leaf_hash(entry)):
         db.execute("INSERT INTO log_nodes (level, number, hash) VALUES (?, ?, ?)", (*node.place, node.hash))
-    store.signed_head = _signed(key, frontier)
     db.execute(
-        "UPDATE log_head SET frontier = ?, checkpoint = ? WHERE one = 1",
-        (b"".join(frontier.hashes), store.signed_head),
+        "UPDATE log_head SET frontier = ?, mac = ? WHERE one = 1",
+        (b"".join(frontier.hashes), _mac(key, frontier)),
     )
     return index
 
 
-def head(db: Connection) -> bytes:
-    """The newest checkpoint, a note with the broker's signature alone.
+def sign(store: Store, db: Connection) -> bytes:
+    """Sign the head and keep the checkpoint, inside the caller's write transaction.
+
+    Returns:
+        The checkpoint, a note with the broker's signatures alone.
 
     Raises:
         BrokerError: `log-broken`.
     """
-    return _notes(db)[0]
+    row = db.execute("SELECT size, frontier, mac FROM log_head WHERE one = 1").fetchone()
+    note = signed_checkpoint(store.signing_key, _checked_frontier(store.signing_key, row))
+    db.execute("UPDATE log_head SET checkpoint = ? WHERE one = 1", (note,))
+    return note
 
 
-def published(db: Connection) -> bytes:
+def newest(store: Store) -> bytes:
+    """The checkpoint of the whole log, signed now if entries have come since the last one.
+
+    Raises:
+        BrokerError: `log-broken` or a code of the store.
+    """
+    with store.read() as db:
+        head = _head(db)
+    if _covers(head):
+        return head.checkpoint
+    with store.write() as db:
+        return sign(store, db)
+
+
+def published(store: Store) -> bytes:
     """The checkpoint to show: the newest that the broker's witnesses have cosigned, else the newest.
 
     Raises:
-        BrokerError: `log-broken`.
+        BrokerError: `log-broken` or a code of the store.
     """
-    newest, cosigned = _notes(db)
-    return cosigned or newest
+    with store.read() as db:
+        cosigned = _head(db).cosigned
+    return cosigned or newest(store)
 
 
 def save_cosigned(db: Connection, note: bytes) -> None:
@@ -140,11 +165,7 @@ def size(db: Connection) -> int:
     Raises:
         BrokerError: `log-broken`.
     """
-    row = db.execute("SELECT size FROM log_head WHERE one = 1").fetchone()
-    if row is None:
-        raise BrokerError(LOG_BROKEN, "the head is gone")
-    count: int = row[0]
-    return count
+    return _head(db).size
 
 
 def receipt(db: Connection, index: int, note: bytes, tree_size: int) -> Receipt:
@@ -230,30 +251,41 @@ def verify_log(store: Store, *, since: Checkpoint | None = None) -> Checkpoint:
         BrokerError: `log-broken`, with the number of the first entry that does not hold.
     """
     with store.read() as db:
-        row = db.execute("SELECT size, frontier, checkpoint FROM log_head WHERE one = 1").fetchone()
-        signed = _checked_frontier(store.signing_key, None if row is None else (row[0] + 1, *row[1:]))
+        row = db.execute("SELECT size, frontier, mac FROM log_head WHERE one = 1").fetchone()
+        head = _checked_frontier(store.signing_key, row)
+        wanted = [_own_checkpoint(store.signing_key, _head(db).checkpoint)]
+        if since is not None:
+            wanted.append(since)
         frontier = Frontier()
-        found = since is None or _is_state(frontier, since)
+        wanted = [state for state in wanted if not _is_state(frontier, state)]
         while rows := list(entries(db, first=frontier.size, count=_BATCH)):
             nodes: list[Node] = []
             for seq, entry, opening in rows:
                 _check_entry(seq, entry, opening, expected=frontier.size)
                 nodes += frontier.add(merkle.leaf_hash(entry))
-                found = found or (since is not None and _is_state(frontier, since))
+                wanted = [state for state in wanted if not _is_state(frontier, state)]
             _check_nodes(db, nodes)
         (rest,) = db.execute(
             "SELECT count(*) FROM log WHERE seq < 0 OR seq >= ?", (frontier.size,)
         ).fetchone()
         (kept,) = db.execute("SELECT count(*) FROM log_nodes").fetchone()
-    if rest or (frontier.size, frontier.root()) != (signed.size, signed.root()):
+    if rest or (frontier.size, frontier.root()) != (head.size, head.root()):
         raise BrokerError(
-            LOG_BROKEN, "the entries are not those of the head", found=frontier.size, expected=signed.size
+            LOG_BROKEN, "the entries are not those of the head", found=frontier.size, expected=head.size
         )
     if kept != 2 * frontier.size - frontier.size.bit_count():
         raise BrokerError(LOG_BROKEN, "the tree has nodes without entries", found=kept)
-    if not found:
-        raise BrokerError(LOG_BROKEN, "the log did not grow from the checkpoint kept earlier")
-    return Checkpoint(log_entry.log_key(store.signing_key.verifying_key).name, signed.size, signed.root())
+    if wanted:
+        raise BrokerError(LOG_BROKEN, "the log did not grow from a checkpoint made earlier")
+    return Checkpoint(log_entry.log_key(store.signing_key.verifying_key).name, head.size, head.root())
+
+
+def signed_checkpoint(signing_key: SigningKey, frontier: Frontier) -> bytes:
+    """The checkpoint of a tree in the log of a broker, a note with the signatures of the broker."""
+    name = log_entry.log_key(signing_key.verifying_key).name
+    text = Checkpoint(name, frontier.size, frontier.root()).text()
+    lines = (sign_hybrid(name, signing_key, text), log_entry.note_signer(signing_key).sign(text))
+    return Note(text, lines).render().encode()
 
 
 def _is_state(frontier: Frontier, state: Checkpoint) -> bool:
@@ -276,46 +308,61 @@ def _check_nodes(db: Connection, nodes: Sequence[Node]) -> None:
             raise BrokerError(LOG_BROKEN, f"node {place} of the tree is not the hash of its entries")
 
 
-def _checked_frontier(
-    signing_key: SigningKey, row: tuple[int, bytes, bytes] | None, *, known: bytes = b""
-) -> Frontier:
-    """The tree to go on from, if it is the one that the broker signed last.
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What is kept of the whole log, not checked."""
+
+    size: int
+    checkpoint: bytes
+    cosigned: bytes
+
+
+def _head(db: Connection) -> _Head:
+    row = db.execute("SELECT size, checkpoint, cosigned FROM log_head WHERE one = 1").fetchone()
+    if row is None:
+        raise BrokerError(LOG_BROKEN, "the head is gone")
+    return _Head(row[0], bytes(row[1]), bytes(row[2]))
+
+
+def _covers(head: _Head) -> bool:
+    """Whether the checkpoint is one of all entries."""
+    try:
+        return checkpoint.parse(codec_note.parse(head.checkpoint).text).size == head.size
+    except CodecError:
+        return False
+
+
+def _checked_frontier(signing_key: SigningKey, row: tuple[int, bytes, bytes] | None) -> Frontier:
+    """The tree to go on from, if it is the one that the broker made last.
 
     Args:
         signing_key: The broker's.
-        row: Size to come, frontier and checkpoint.
-        known: A checkpoint whose signature need not be verified, since this process has made it.
+        row: Size, frontier and MAC.
     """
     if row is None:
         raise BrokerError(LOG_BROKEN, "the head is gone")
     joined = bytes(row[1])
     parts = [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
     try:
-        frontier = Frontier(row[0] - 1, parts)
-        note = bytes(row[2])
-        if note == known:
-            signed = checkpoint.parse(codec_note.parse(note).text)
-        else:
-            signed = check_checkpoint(note, log_entry.log_key(signing_key.verifying_key))
+        frontier = Frontier(row[0], parts)
     except StrongroomError as error:
-        raise BrokerError(LOG_BROKEN, "the head is not the one that was signed") from error
-    if not _is_state(frontier, signed):
-        raise BrokerError(LOG_BROKEN, "the head is not the one that was signed")
+        raise BrokerError(LOG_BROKEN, "the head is not the one that was made") from error
+    if not hmac.compare_digest(bytes(row[2]), _mac(signing_key, frontier)):
+        raise BrokerError(LOG_BROKEN, "the head is not the one that was made")
     return frontier
 
 
-def _signed(signing_key: SigningKey, frontier: Frontier) -> bytes:
-    name = log_entry.log_key(signing_key.verifying_key).name
-    text = Checkpoint(name, frontier.size, frontier.root()).text()
-    lines = (sign_hybrid(name, signing_key, text), log_entry.note_signer(signing_key).sign(text))
-    return Note(text, lines).render().encode()
+def _mac(signing_key: SigningKey, frontier: Frontier) -> bytes:
+    """What proves to the brokers of a store, and to nobody else, that one of them has made this head."""
+    state = frontier.size.to_bytes(8, "big", signed=True) + b"".join(frontier.hashes)
+    return hmac.digest(signing_key.raw(), _HEAD_MAC + state, "sha256")
 
 
-def _notes(db: Connection) -> tuple[bytes, bytes]:
-    row = db.execute("SELECT checkpoint, cosigned FROM log_head WHERE one = 1").fetchone()
-    if row is None:
-        raise BrokerError(LOG_BROKEN, "the head is gone")
-    return bytes(row[0]), bytes(row[1])
+def _own_checkpoint(signing_key: SigningKey, note: bytes) -> Checkpoint:
+    try:
+        return check_checkpoint(note, log_entry.log_key(signing_key.verifying_key))
+    except StrongroomError as error:
+        raise BrokerError(LOG_BROKEN, "the checkpoint is not one that was signed") from error
 
 
 def _opening(kept: bytes) -> Opening | None:

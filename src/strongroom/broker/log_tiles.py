@@ -20,8 +20,7 @@ def read(store: Store, path: str) -> bytes:
         BrokerError: `log-entry-unknown`, there is no such part, or not yet; a code of the store.
     """
     if path == CHECKPOINT_PATH:
-        with store.read() as db:
-            return log.published(db)
+        return log.published(store)
     tile = tiles.parse_path(path)
     if tile is None:
         raise BrokerError(LOG_ENTRY_UNKNOWN, expected="checkpoint, tile/L/N or tile/entries/N")

@@ -92,7 +92,7 @@ class Releases:
                 facts["document"] = log_proof.document_digest(jcs.canonical(content))
             facts |= facts_of(decision)  # with the reference values that it was offered now
             index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
-            receipt = log.receipt(db, index, log.head(db), index + 1)
+            receipt = log.receipt(db, index, log.sign(self._store, db), index + 1)
         return _Released(content, index, receipt)
 
     def _content(

@@ -16,7 +16,15 @@ from typing import Final
 
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.broker.decision import ReleaseDecision
-from strongroom.broker.errors import SESSION_EXPIRED, SESSION_SPENT, SESSION_UNKNOWN, SESSIONS_FULL
+from strongroom.broker.errors import (
+    SESSION_EXPIRED,
+    SESSION_SPENT,
+    SESSION_UNKNOWN,
+    SESSIONS_FULL,
+    TOKEN_EXPIRED,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+)
 from strongroom.broker.messages import NONCE_BYTES
 from strongroom.codec import b64
 from strongroom.errors import BrokerError
@@ -36,9 +44,10 @@ class Session:
         expires: Unix time.
         decision: What the broker thinks of the attester.
         token: The attestation token, once there is one.
+        token_expires: Unix time.
     """
 
-    __slots__ = ("_answered", "_lock", "decision", "digest", "expires", "nonce", "token")
+    __slots__ = ("_answered", "_lock", "decision", "digest", "expires", "nonce", "token", "token_expires")
 
     def __init__(self, digest: str, nonce: str, expires: float, decision: ReleaseDecision) -> None:
         self.digest = digest
@@ -46,6 +55,7 @@ class Session:
         self.expires = expires
         self.decision = decision
         self.token: str | None = None
+        self.token_expires = 0
         self._answered: bytes | None = None
         self._lock = threading.Lock()
 
@@ -57,6 +67,23 @@ class Session:
         """
         if self.expires <= now:
             raise BrokerError(SESSION_EXPIRED)
+
+    def check_token(self, bearer: str | None, now: float) -> None:
+        """Refuse an attester that has no token, shows another one, or whose token's time is over.
+
+        Args:
+            bearer: The token that came with the request. Without one the session's own stands.
+            now: Unix time.
+
+        Raises:
+            BrokerError: `token-missing`, `token-invalid` or `token-expired`.
+        """
+        if self.token is None:
+            raise BrokerError(TOKEN_MISSING)
+        if bearer is not None and not hmac.compare_digest(bearer.encode(), self.token.encode()):
+            raise BrokerError(TOKEN_INVALID, "not the one of this session")
+        if self.token_expires <= now:
+            raise BrokerError(TOKEN_EXPIRED)
 
     def take_answer(self, body: bytes) -> str | None:
         """Take the one answer to the challenge.
@@ -155,8 +182,8 @@ class Sessions:
             raise BrokerError(SESSION_UNKNOWN)
         return session
 
-    def attested(self, session: Session, token: str) -> None:
-        """Note that the session's evidence was accepted.
+    def attested(self, session: Session, token: str, expires: int) -> None:
+        """Note that the session's evidence was accepted, and the token that says so until `expires`.
 
         Raises:
             BrokerError: `session-unknown`, it had to make room meanwhile.
@@ -164,7 +191,7 @@ class Sessions:
         with self._lock:
             if self._waiting.pop(session.digest, None) is None:
                 raise BrokerError(SESSION_UNKNOWN)
-            session.token = token
+            session.token, session.token_expires = token, expires
             self._attested[session.digest] = session
 
     def drop(self, session: Session) -> None:

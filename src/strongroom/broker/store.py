@@ -35,7 +35,7 @@ from strongroom.broker.wrap import KEY_BYTES
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import BrokerError, ConfigError
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 SIGNING_KEY: Final = "signing-key"
 _STORE_ID_BYTES: Final = 16
 
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS log_nodes (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS log_head (
     one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, frontier BLOB NOT NULL,
-    checkpoint BLOB NOT NULL, cosigned BLOB NOT NULL
+    mac BLOB NOT NULL, checkpoint BLOB NOT NULL, cosigned BLOB NOT NULL
 ) STRICT;
 """
 TABLES: Final = tuple(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _SCHEMA))
@@ -98,7 +98,6 @@ class Store:
         now: The clock, unix seconds.
         rng: The source of randomness.
         root: The data keys under which its secrets are wrapped.
-        signed_head: The checkpoint that this process has signed last, empty before the first.
         signing_key: The broker's signing key, the one that init-data and policies name.
     """
 
@@ -115,7 +114,6 @@ class Store:
         self.now = now
         self.rng = rng
         self.root = root
-        self.signed_head = b""
         self._database = database
         with database.write() as db:
             root.begin(db, self._claim_folder(db))

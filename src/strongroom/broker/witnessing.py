@@ -124,8 +124,7 @@ class Witnessing:
     def _round(self) -> _Head:
         """Have the newest checkpoint cosigned."""
         for _ in range(_ATTEMPTS):
-            with self._store.read() as db:
-                signed = note.parse(log.head(db))
+            signed = note.parse(log.newest(self._store))
             head = _Head(checkpoint.parse(signed.text).size, signed)
             if self._covered is not None and self._covered.size >= head.size:
                 return self._covered

@@ -189,8 +189,8 @@ def take_receipts(
     if index is None and not wanted:
         raise ConfigError(OPTION_INVALID, "what for", expected="--index, --service or --resource")
     lines = []
+    head, newest = log.published(store), log.newest(store)
     with store.read() as db:
-        head = log.published(db)
         if index is not None:
             chosen = [index]
         else:
@@ -201,7 +201,8 @@ def take_receipts(
             ]
         size = checkpoint.parse(note.parse(head).text).size
         if any(number >= size for number in chosen):  # not yet cosigned
-            head, size = log.head(db), log.size(db)
+            head = newest
+            size = checkpoint.parse(note.parse(head).text).size
         for number in chosen:
             members = log.receipt(db, number, head, size).members()
             lines.append(json.dumps(members, ensure_ascii=False, separators=(",", ":")))
