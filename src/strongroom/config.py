@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from strongroom.errors import EXIT_USAGE, ConfigError, define
+from strongroom.forms import ready
 
 CONFIG_UNREADABLE = define(
     "config-unreadable",
@@ -43,6 +44,7 @@ _MAX_FILE = 256 * 1024
 MEBIBYTE = 1024 * 1024
 
 
+@ready
 class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM files for mutual TLS towards a queue server."""
 
@@ -51,6 +53,7 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
 
 
+@ready
 class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the queue is and how much it may hold.
 
@@ -73,6 +76,7 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsFiles | None = None
 
 
+@ready
 class OidcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An OIDC issuer whose bearer tokens administrators may present.
 
@@ -87,6 +91,7 @@ class OidcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: str = ""
 
 
+@ready
 class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The broker's administration over the network, with TLS.
 
@@ -105,6 +110,7 @@ class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc: tuple[OidcConfig, ...] = ()
 
 
+@ready
 class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A witness of the broker's log: where it takes checkpoints, and its key."""
 
@@ -112,6 +118,7 @@ class WitnessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
 
 
+@ready
 class RootConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The root key that guards the key store. Which keys are needed depends on `kind`.
 
@@ -140,6 +147,7 @@ class RootConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: str = ""
 
 
+@ready
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The key broker: where it listens, where it is reached, and the key that signs for it.
 
@@ -187,6 +195,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.witness_threshold or len(self.witnesses)
 
 
+@ready
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One sealed bundle and the broker's resource that holds its key."""
 
@@ -194,6 +203,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resource: str
 
 
+@ready
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Workers of one host.
 
@@ -217,6 +227,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     streams: int = 0
 
 
+@ready
 class FrontendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP front end.
 
@@ -239,6 +250,7 @@ class FrontendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain: float = 10.0
 
 
+@ready
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All parts of one service on one host."""
 

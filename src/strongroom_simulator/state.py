@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.errors import EvidenceError
+from strongroom.forms import ready
 from strongroom_simulator.collateral import make_collateral
 from strongroom_simulator.errors import (
     BAD_FIELD,
@@ -53,11 +54,13 @@ _MAX_FILE: Final = 1024 * 1024
 _DIGEST: Final = 48
 
 
+@ready
 class _Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str
     key: str
 
 
+@ready
 class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: str
     root: _Pair
@@ -67,6 +70,7 @@ class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ppid: str
 
 
+@ready
 class _Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issued: int
     root: str

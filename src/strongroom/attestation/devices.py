@@ -23,6 +23,7 @@ from strongroom.attestation.gpu_rim import NVIDIA_RIM_ROOTS, Rim, match_claims, 
 from strongroom.attestation.roots import TrustRoots
 from strongroom.codec import b64, jcs
 from strongroom.errors import CodecError, EvidenceError
+from strongroom.forms import ready
 
 MAX_DEVICES: Final = 16
 MAX_TEXT: Final = 512 * 1024
@@ -59,6 +60,7 @@ class Device:
         }
 
 
+@ready
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arch: Annotated[str, msgspec.Meta(max_length=32)]
     evidence: str
@@ -66,10 +68,12 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uuid: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
+@ready
 class _Nvidia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_evidence_list: Annotated[tuple[_Entry, ...], msgspec.Meta(min_length=1, max_length=MAX_DEVICES)]
 
 
+@ready
 class _Devices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nvidia: _Nvidia
 

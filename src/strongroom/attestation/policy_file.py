@@ -12,6 +12,7 @@ from strongroom.attestation.errors import POLICY_INVALID
 from strongroom.attestation.evidence import INTEL_KINDS, SNP_KINDS, TPM_KINDS, EvidenceKind
 from strongroom.attestation.gpu_checks import GpuDemand
 from strongroom.errors import ConfigError, CryptoError
+from strongroom.forms import ready
 
 if TYPE_CHECKING:
     from strongroom.attestation.reference_checks import ReferenceDemand
@@ -47,6 +48,7 @@ _TcbStatus = Literal[
 ]
 
 
+@ready
 class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     sgx: Annotated[tuple[_SgxMeasurement, ...], _Few] = ()
     tdx: Annotated[tuple[_TdxMeasurement, ...], _Few] = ()
@@ -60,6 +62,7 @@ class _Measurements(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
         return {EvidenceKind(kind): frozenset(listed) for kind, listed in lists.items() if listed}
 
 
+@ready
 class _Floor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     bootloader: _Version = 0
     tee: _Version = 0
@@ -71,6 +74,7 @@ class _TurinFloor(_Floor, frozen=True, forbid_unknown_fields=True, omit_defaults
     fmc: _Version = 0
 
 
+@ready
 class _TcbFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Milan: _Floor | None = None
     Genoa: _Floor | None = None
@@ -81,6 +85,7 @@ class _TcbFloor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: msgspec.to_builtins(each) for name, each in floors.items() if each is not None}
 
 
+@ready
 class _Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drivers: Annotated[tuple[_GpuVersion, ...], _SomeFew]
     vbioses: Annotated[tuple[_GpuVersion, ...], _SomeFew]
@@ -93,12 +98,14 @@ class _Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+@ready
 class _ReferenceValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: str
     name: _Service
     min_version: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)] = 1
 
 
+@ready
 class _PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     kinds: Annotated[tuple[EvidenceKind, ...], _SomeFew]

@@ -27,6 +27,7 @@ from strongroom.attestation.tpm_reader import TpmHash, TpmScheme
 from strongroom.attestation.tpm_structures import TpmSignature, frame_rsassa
 from strongroom.codec import b64, jcs
 from strongroom.errors import CodecError, EvidenceError
+from strongroom.forms import ready
 
 PCRS: Final = 24
 """Registers of a bank."""
@@ -88,12 +89,14 @@ class TpmForm:
     quote: Quote
 
 
+@ready
 class _Quote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: str
     message: str
     pcrs: Annotated[tuple[_PcrText, ...], msgspec.Meta(min_length=PCRS, max_length=PCRS)]
 
 
+@ready
 class _AzureSnp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1, 2]
     hcl_report: str
@@ -101,6 +104,7 @@ class _AzureSnp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vcek: str
 
 
+@ready
 class _AzureTdx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[1, 2]
     hcl_report: str
@@ -108,6 +112,7 @@ class _AzureTdx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     td_quote: str
 
 
+@ready
 class _Tpm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ak_public: str
     tpm_quote: _Quote

@@ -19,12 +19,14 @@ from strongroom.broker.registry import DEFAULT_TENANT, ModelRecord, ServiceRecor
 from strongroom.broker.store import Store
 from strongroom.codec import b64, jcs
 from strongroom.errors import BrokerError, CodecError
+from strongroom.forms import ready
 
 MAX_REQUEST: Final = 512 * 1024
 
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 
 
+@ready
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="ask"):
     """What all requests have: the member `ask` says which one it is."""
 
@@ -141,6 +143,9 @@ AnyRequest = (
     | RevokeModelRequest
     | RevokeServiceRequest
 )
+
+
+ready(AnyRequest)
 
 
 def parse(data: bytes) -> AnyRequest:

@@ -22,6 +22,7 @@ from strongroom.broker import primary_evidence
 from strongroom.broker.errors import BODY_INVALID, TEE_UNSUPPORTED, VERSION_UNSUPPORTED
 from strongroom.codec import jcs
 from strongroom.errors import BrokerError, CodecError
+from strongroom.forms import ready
 
 VERSION: Final = "0.4.0"
 COOKIE: Final = "kbs-session-id"
@@ -39,6 +40,7 @@ NONCE_BYTES: Final = 32
 _HASHES: Final = ["sha256", "sha384", "sha512"]
 
 
+@ready
 class AuthForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Body of /kbs/v0/auth."""
 
@@ -47,6 +49,7 @@ class AuthForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     extra_params: str | dict[str, Any] = ""
 
 
+@ready
 class InitDataForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Init-data as the protocol carries it."""
 
@@ -54,6 +57,7 @@ class InitDataForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: str
 
 
+@ready
 class RuntimeDataForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """What the report data binds."""
 
@@ -61,6 +65,7 @@ class RuntimeDataForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
     tee_pubkey: dict[str, str]
 
 
+@ready
 class TeeEvidenceForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The evidence of the TEE and of its devices."""
 
@@ -68,6 +73,7 @@ class TeeEvidenceForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     additional_evidence: str = ""
 
 
+@ready
 class AttestForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Body of /kbs/v0/attest."""
 

@@ -24,6 +24,7 @@ from strongroom.attestation.evidence import MAX_QUOTE, TPM_KINDS, Evidence, Evid
 from strongroom.broker.errors import BODY_INVALID
 from strongroom.codec import b64, jcs
 from strongroom.errors import BrokerError, CodecError, EvidenceError
+from strongroom.forms import ready
 
 Collateral = dict[str, str]
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -33,28 +34,33 @@ _MAX_TABLE: Final = 8
 _LEAVES: Final = ("VCEK", "VLEK")
 
 
+@ready
 class _Quote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quote: str
     collateral: Collateral | None = None
 
 
+@ready
 class _Tpm(msgspec.Struct, frozen=True):
     """Any form of `tpm_forms`: texts, a version, and a quote of texts. Numbers cost most to write again."""
 
     form: dict[str, str | int | dict[str, str | list[str]]]
 
 
+@ready
 class _Tdx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quote: str
     cc_eventlog: str | None = None
     collateral: Collateral | None = None
 
 
+@ready
 class _Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cert_type: str | dict[str, str]
     data: Annotated[list[_Byte], msgspec.Meta(max_length=MAX_CERTIFICATE)]
 
 
+@ready
 class _Snp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attestation_report: dict[str, Any]
     cert_chain: Annotated[list[_Certificate], msgspec.Meta(max_length=_MAX_TABLE)] | None = None

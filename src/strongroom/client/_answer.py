@@ -26,12 +26,14 @@ from strongroom.codec.oip import (
     parse_header_length,
 )
 from strongroom.errors import RequestError
+from strongroom.forms import ready
 
 Input = bytes | str | Sequence[bytes] | npt.NDArray[Any]
 INFERENCE_HEADER: Final = HEADER_NAME.lower().encode()
 _AUTHORITY: Final = b"strongroom"
 
 
+@ready
 class Label(msgspec.Struct, frozen=True):
     """One label of a classification.
 

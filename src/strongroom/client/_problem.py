@@ -8,12 +8,14 @@ import msgspec
 
 from strongroom.client.errors import SERVICE_ANSWER_INVALID, SERVICE_REFUSED
 from strongroom.errors import EXIT_FAILED, ErrorCode, RequestError, registered
+from strongroom.forms import ready
 
 UNKNOWN_KEY: Final = "https://iana.org/assignments/http-problem-types#ohttp-key"
 _MOST = 64 * 1024
 _LONGEST = 500
 
 
+@ready
 class _Problem(msgspec.Struct):
     type: str = "about:blank"
     title: str = ""

@@ -9,14 +9,17 @@ import msgspec
 
 from strongroom.codec.errors import OIP_INVALID
 from strongroom.errors import CodecError
+from strongroom.forms import ready
 
 
+@ready
 class _TensorWire(msgspec.Struct):
     name: str
     datatype: str
     shape: tuple[Annotated[int, msgspec.Meta(ge=-1)], ...]
 
 
+@ready
 class _ModelWire(msgspec.Struct):
     name: str
     platform: str

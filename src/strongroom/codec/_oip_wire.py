@@ -10,6 +10,7 @@ import msgspec
 from strongroom.codec._oip_limits import OipLimits, too_much
 from strongroom.codec.errors import OIP_HEADER_LENGTH, OIP_INVALID
 from strongroom.errors import CodecError
+from strongroom.forms import ready
 
 HEADER_NAME: Final = "Inference-Header-Content-Length"
 
@@ -18,6 +19,7 @@ _Wire = TypeVar("_Wire", bound=msgspec.Struct)
 _DECIMAL: Final = re.compile(rb"[1-9][0-9]{0,15}")
 
 
+@ready
 class TensorWire(msgspec.Struct, forbid_unknown_fields=True):
     """An input of a request or an output of a response; its data stays unparsed until its size is known."""
 
@@ -28,6 +30,7 @@ class TensorWire(msgspec.Struct, forbid_unknown_fields=True):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+@ready
 class RequestedOutputWire(msgspec.Struct, forbid_unknown_fields=True):
     """An output that a request asks for."""
 
@@ -35,6 +38,7 @@ class RequestedOutputWire(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Scalar] = {}
 
 
+@ready
 class RequestWire(msgspec.Struct, forbid_unknown_fields=True):
     """`$inference_request` of the protocol.
 
@@ -49,6 +53,7 @@ class RequestWire(msgspec.Struct, forbid_unknown_fields=True):
     model_version: str | None = None
 
 
+@ready
 class ResponseWire(msgspec.Struct, forbid_unknown_fields=True):
     """`$inference_response` of the protocol; its parameters may be nested (labels are)."""
 

@@ -18,6 +18,7 @@ import msgspec
 
 from strongroom.attestation.keyset import Keyset, SignedKeyset
 from strongroom.errors import StrongroomError
+from strongroom.forms import ready
 from strongroom.frontend.errors import NO_WORKER, FrontendError
 
 
@@ -28,6 +29,7 @@ class Publications(Protocol):
         """All live documents of a kind, by name."""
 
 
+@ready
 class _EvidenceHead(msgspec.Struct):
     """The one member of a worker's document that the front end reads."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import ModelError
+from strongroom.forms import ready
 from strongroom.models.errors import LABELS_INVALID
 
 MAX_LABELS: Final = 100_000
@@ -19,6 +20,7 @@ MAX_LABEL: Final = 200
 MAX_BYTES: Final = 8 * 1024 * 1024
 
 
+@ready
 class Label(msgspec.Struct, frozen=True):
     """One class of an answer: its index in the output, its name, and its probability."""
 

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from strongroom.codec import jcs
 from strongroom.errors import CodecError, ModelError
+from strongroom.forms import ready
 from strongroom.models.errors import MANIFEST_INVALID
 from strongroom.models.preprocess import ImagePreprocess
 
@@ -53,6 +54,7 @@ TensorName = Annotated[str, Meta(pattern=r"^[!-~]{1,200}\Z")]
 Dimension = Annotated[int, Meta(ge=-1, le=MAX_DIMENSION)]
 
 
+@ready
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tensor that a model takes or gives.
 
@@ -67,6 +69,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: Annotated[tuple[Dimension, ...], Meta(max_length=8)]
 
 
+@ready
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a bundle: SHA-256 in lower-case hex, and size in bytes."""
 
@@ -74,6 +77,7 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=0, le=2**33 - 1)]
 
 
+@ready
 class Manifest(
     msgspec.Struct,
     frozen=True,

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from strongroom.errors import ModelError
+from strongroom.forms import ready
 from strongroom.models.errors import PREPROCESS_INVALID
 
 MAX_SIDE: Final = 4096
@@ -33,6 +34,7 @@ _SIZE: Final = re.compile(r"([0-9]{1,4})(?:x([0-9]{1,4}))?")
 Triple = tuple[float, float, float]
 
 
+@ready
 class ImagePreprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """From a decoded picture (uint8, RGB) to a model's input: `(pixel - mean) / scale` after crop and resize.
 

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from strongroom.config import TlsFiles
+from strongroom.forms import ready
 from strongroom.worker.errors import CONFIG_REFUSED, WorkerError
 
 MAX_CONFIG: Final = 256 * 1024
@@ -25,6 +26,7 @@ _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 _Resource = Annotated[str, msgspec.Meta(pattern=r"\Akbs:///[^/]+/[^/]+/[^/]+\Z", max_length=512)]
 
 
+@ready
 class BundleSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One sealed bundle on disk and the broker's resource that holds its key."""
 
@@ -32,6 +34,7 @@ class BundleSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resource: _Resource
 
 
+@ready
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a worker finds its queue, its broker and its models.
 

@@ -21,6 +21,7 @@ from strongroom.attestation.collateral.errors import COLLATERAL_UNWRITABLE
 from strongroom.attestation.collateral.needs import Item
 from strongroom.attestation.evidence import MAX_COLLATERAL
 from strongroom.errors import ConfigError, EvidenceError
+from strongroom.forms import ready
 
 MAX_ITEMS: Final = 4096
 """Files in a folder; one more takes the place of the one that was written first."""
@@ -32,6 +33,7 @@ _MODE: Final = 0o644
 """Nothing in it is secret, and who fills a folder is often another user than who reads it."""
 
 
+@ready
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["strongroom-collateral/1"]
     item: str

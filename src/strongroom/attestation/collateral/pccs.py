@@ -24,6 +24,7 @@ from strongroom.attestation.collateral.errors import COLLATERAL_ANSWER
 from strongroom.attestation.collateral.needs import DcapItem
 from strongroom.attestation.collateral.web import Answer, Web, base_url
 from strongroom.errors import EvidenceError
+from strongroom.forms import ready
 
 INTEL_PCS: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -37,11 +38,13 @@ _PEM: Final = b"-----BEGIN"
 _SEQUENCE: Final = b"\x30"
 
 
+@ready
 class _TcbInfo(msgspec.Struct, frozen=True):
     statement: msgspec.Raw = msgspec.field(name="tcbInfo")
     signature: str
 
 
+@ready
 class _QeIdentity(msgspec.Struct, frozen=True):
     statement: msgspec.Raw = msgspec.field(name="enclaveIdentity")
     signature: str

@@ -19,6 +19,7 @@ from strongroom.attestation.collateral.needs import AmdItem, DcapItem, Item, Vce
 from strongroom.attestation.evidence import DCAP_COLLATERAL, MAX_COLLATERAL, EvidenceKind
 from strongroom.attestation.snp_report import SigningKey
 from strongroom.errors import EvidenceError
+from strongroom.forms import ready
 
 Parts = Mapping[str, str]
 
@@ -45,6 +46,7 @@ class Period:
         return self.issued <= now <= self.expires
 
 
+@ready
 class _Statement(msgspec.Struct, frozen=True, rename="camel"):
     """What TCB info and QE identity have in common."""
 
