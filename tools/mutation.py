@@ -42,7 +42,7 @@ _ATTESTATION: Final = """
     runtime_data service_evidence sgx snp snp_json snp_report tdx tpm tpm_enrolment tpm_forms tpm_host
     tpm_keys tpm_reader tpm_structures verify
 """
-_BROKER: Final = "hpke_release jwe log_proof onetime receipt release releasing sessions teekey"
+_BROKER: Final = "envelope hpke_release jwe onetime receipt release releasing sessions teekey"
 SAMPLED: Final = (
     *(f"strongroom/attestation/{name}.py" for name in _ATTESTATION.split()),
     *(f"strongroom/broker/{name}.py" for name in _BROKER.split()),

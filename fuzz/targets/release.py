@@ -1,4 +1,4 @@
-"""Released keys as a worker opens them: JWE, HPKE, and the signed documents inside. The keys are fixed."""
+"""Released keys as a worker opens them: JWE, HPKE, and the documents inside. The keys are fixed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any, Final
 
 from fuzz.material import Material
 from fuzz.target import MAX_INPUT, Parser
-from strongroom.broker import hpke_release, jwe, log_proof, release, teekey
-from strongroom.broker.log_proof import ANY_TERMS
+from strongroom.broker import envelope, hpke_release, jwe, log, log_entry, release, teekey
+from strongroom.broker.log_entry import Event
+from strongroom.broker.receipt import Receipt
 from strongroom.broker.resource import Resource
 from strongroom.codec import b64, jcs
+from strongroom.codec.tlog import InclusionProof
 from strongroom.crypto.hpke import PrivateKey
+from strongroom.crypto.merkle import Frontier, leaf_hash
 from strongroom.crypto.sign import SECRET_SIZE, SigningKey
 
 _SERVICE: Final = "lite"
@@ -39,29 +42,28 @@ def _hpke(data: bytes) -> None:
 
 
 def _envelope(data: bytes) -> None:
-    release.open_release(data, _BROKER.verifying_key, _RECIPIENT)
+    envelope.open_envelope(data, _BROKER.verifying_key, _RECIPIENT)
 
 
 def _model(data: bytes) -> None:
-    release.open_model_key(
-        _signed(release.MODEL_KEY_TYPE, data), _BROKER.verifying_key, _RECIPIENT, _RESOURCE
-    )
+    release.open_model_key(_released(data, _RESOURCE), _BROKER.verifying_key, _RECIPIENT, _RESOURCE)
 
 
 def _service(data: bytes) -> None:
-    envelope = _signed(release.SERVICE_KEY_TYPE, data)
-    release.open_service_key(envelope, _BROKER.verifying_key, _RECIPIENT, _SERVICE)
+    resource = Resource.service_key(_SERVICE).path
+    release.open_service_key(_released(data, resource), _BROKER.verifying_key, _RECIPIENT, _SERVICE)
 
 
-def _logged(data: bytes) -> None:
-    resource = Resource.parse(_RESOURCE)
-    log_proof.check_release(data, _BROKER.verifying_key, _RECIPIENT, resource, ANY_TERMS)
-
-
-def _signed(purpose: str, payload: bytes) -> bytes:
-    """An envelope whose signature holds, with any bytes in it."""
-    signature = _BROKER.sign(purpose, payload)
-    return jcs.canonical({"payload": b64.encode_url(payload), "signature": b64.encode_url(signature)})
+def _released(payload: bytes, resource: str) -> bytes:
+    """An envelope whose receipt holds, with any bytes in it."""
+    facts = {"document": envelope.document_digest(payload), "recipient": _RECIPIENT, "resource": resource}
+    entry, opening = log_entry.make(
+        event=Event.RELEASED, time=1, facts=facts, salt=bytes(32), index=0, secret=_BROKER.raw()
+    )
+    tree = Frontier()
+    tree.add(leaf_hash(entry))
+    proof = InclusionProof(0, (), log.signed_checkpoint(_BROKER, tree))
+    return envelope.seal(payload, Receipt(entry, opening, proof))
 
 
 def _jwes(_: Material) -> Iterator[bytes]:
@@ -75,7 +77,7 @@ def _hpkes(_: Material) -> Iterator[bytes]:
 
 def _envelopes(material: Material) -> Iterator[bytes]:
     yield material.documented("model-key.json")
-    yield from (_signed(release.MODEL_KEY_TYPE, payload) for payload in _models(material))
+    yield from (_released(payload, _RESOURCE) for payload in _models(material))
 
 
 def _models(material: Material) -> Iterator[bytes]:
@@ -106,20 +108,10 @@ def _services(_: Material) -> Iterator[bytes]:
     yield jcs.canonical({**document, "epochs": many})[: MAX_INPUT - 1]
 
 
-def _logged_releases(material: Material) -> Iterator[bytes]:
-    checkpoint = material.documented("log-checkpoint.txt").decode()
-    entry = '{"event":"released","time":1,"type":"strongroom-log/2"}'
-    proof = f"c2sp.org/tlog-proof@v1\nindex 0\n\n{checkpoint}"
-    receipt = {"type": "strongroom-log-receipt/1", "entry": entry, "opening": None, "proof": proof}
-    for envelope in _envelopes(material):
-        yield jcs.canonical({**json.loads(envelope), "log": receipt})
-
-
 PARSERS: Final = (
     Parser("JWE", _jwe, _jwes),
     Parser("resource sealed with HPKE", _hpke, _hpkes),
-    Parser("signed envelope", _envelope, _envelopes),
+    Parser("envelope with its receipt", _envelope, _envelopes),
     Parser("model key", _model, _models),
     Parser("service key", _service, _services),
-    Parser("proof that a release is logged", _logged, _logged_releases),
 )

@@ -11,6 +11,7 @@ import pytest
 from strongroom.broker import (
     admin_errors,
     admin_requests,
+    envelope,
     errors,
     jwe,
     log_entry,
@@ -63,13 +64,13 @@ def test_the_report_data(examples: dict[str, str]) -> None:
 
 def test_the_model_key(examples: dict[str, str]) -> None:
     recipient = teekey.thumbprint(teekey.parse_jwk(json.loads(examples["tee-pubkey"])))
-    envelope = (VECTORS / "model-key.json").read_bytes()
-    payload = b64.decode_url(json.loads(envelope)["payload"], limit=4096)
+    sealed = (VECTORS / "model-key.json").read_bytes()
+    payload = b64.decode_url(json.loads(sealed)["payload"], limit=4096)
     assert payload == examples["model-key"].encode()
-    key = release.open_model_key(envelope, BROKER.verifying_key, recipient, "default/model/lite0")
+    key = release.open_model_key(sealed, BROKER.verifying_key, recipient, "default/model/lite0")
     assert jcs.canonical(release.model_document(recipient, key)) == payload
-    jwe_document = jwe.seal(teekey.parse_jwk(json.loads(examples["tee-pubkey"])), envelope)
-    assert jwe.open_sealed(teekey.generate(lambda size: b"\x05" * size), jwe_document) == envelope
+    jwe_document = jwe.seal(teekey.parse_jwk(json.loads(examples["tee-pubkey"])), sealed)
+    assert jwe.open_sealed(teekey.generate(lambda size: b"\x05" * size), jwe_document) == sealed
 
 
 def test_the_hpke_release() -> None:
@@ -129,7 +130,7 @@ def test_every_member_of_a_document_is_listed(text: str) -> None:
 def test_the_bounds(text: str) -> None:
     assert f"at most {messages.MAX_AUTH // 1024} KiB" in text
     assert f"at most {messages.MAX_ATTEST // 1024**2} MiB" in text
-    assert f"at most {release.MAX_ENVELOPE // 1024} KiB" in text
+    assert f"at most {envelope.MAX_ENVELOPE // 1024} KiB" in text
     assert f"at most {DEFAULT_LIMIT:,}" in text
     assert f"lives for {DEFAULT_SECONDS // 60} minutes" in text
     assert f"At most {MAX_EPOCHS} epochs" in text

@@ -1,48 +1,47 @@
-"""A worker takes no key without the receipt of this very release."""
+"""The envelope: a worker takes no document without the receipt of its release."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from release_log import released
 from strongroom.attestation.initdata import InitData
-from strongroom.broker import log, log_entry, log_proof
+from strongroom.broker import envelope, log_entry
+from strongroom.broker.envelope import MAX_ENVELOPE, Opened, Terms, open_envelope
 from strongroom.broker.log_entry import Event
-from strongroom.broker.log_proof import ANY_TERMS, Terms
-from strongroom.broker.receipt import Witnesses
-from strongroom.broker.release import open_model_key
+from strongroom.broker.receipt import NO_WITNESSES, Receipt, Witnesses
 from strongroom.broker.resource import Resource
-from strongroom.broker.store import Store
-from strongroom.codec import b64, jcs
+from strongroom.codec import b64, jcs, note
 from strongroom.crypto.notes import NoteSigner, NoteType
+from strongroom.crypto.sign import SigningKey
 
+BROKER = SigningKey.generate()
 ME = "my-one-time-key"
 RESOURCE = Resource.parse("default/model/lite0")
-PAYLOAD = b"the document"
-FACTS = {
-    "recipient": ME,
-    "resource": RESOURCE.path,
-    "service": "pictures",
-    "document": log_proof.document_digest(PAYLOAD),
-}
+DOCUMENT = {"type": "of some kind", "recipient": ME}
+PAYLOAD = jcs.canonical(DOCUMENT)
+FACTS = {"recipient": ME, "resource": RESOURCE.path, "service": "pictures"}
 WITNESS = NoteSigner("witness.example/w1", NoteType.COSIGNATURE_V1, b"\x01" * 32)
-ENVELOPE = jcs.canonical({"payload": b64.encode_url(PAYLOAD), "signature": ""})
 
 
-def release(store: Store, event: Event = Event.RELEASED, **changes: Any) -> bytes:
-    with store.write() as db:
-        index = log.append(store, db, time=1, event=event, facts={**FACTS, **changes})
-        return log_proof.attach(ENVELOPE, log.receipt(db, index, log.sign(store, db), index + 1))
+def release(key: SigningKey = BROKER, payload: bytes = PAYLOAD, **changes: Any) -> bytes:
+    return released(payload, key, **{**FACTS, **changes})
 
 
-def check(store: Store, envelope: bytes, terms: Terms = ANY_TERMS) -> None:
-    log_proof.check_release(envelope, store.signing_key.verifying_key, ME, RESOURCE, terms)
+def opened(data: bytes, witnesses: Witnesses = NO_WITNESSES) -> Opened:
+    return open_envelope(data, BROKER.verifying_key, ME, witnesses)
 
 
-def test_a_release_with_its_entry_is_taken(store: Store) -> None:
-    for _ in range(3):
-        check(store, release(store), Terms("pictures"))
+def test_a_release_with_its_entry_is_taken() -> None:
+    found = opened(release())
+    assert found.document == DOCUMENT
+    assert found.facts["service"] == "pictures"
+    found.check_entry(RESOURCE, "pictures")
+    found.check_entry(RESOURCE, None)
 
 
 @pytest.mark.parametrize(
@@ -50,57 +49,102 @@ def test_a_release_with_its_entry_is_taken(store: Store) -> None:
     [
         {"event": Event.ATTESTED},
         {"event": Event.WITHHELD},
-        {"recipient": "another-key"},
-        {"resource": "default/model/other"},
-        {"document": log_proof.document_digest(b"another document")},
-        {"service": "sounds"},
+        {"document": envelope.document_digest(b"another document")},
+        {"document": None},
     ],
     ids=repr,
 )
-def test_the_entry_of_another_release_is_refused(store: Store, refused, change: dict[str, Any]) -> None:
+def test_the_entry_of_another_release_is_refused(refused, change: dict[str, Any]) -> None:
     with refused("release-unlogged"):
-        check(store, release(store, **change), Terms("pictures"))
+        opened(release(**change))
 
 
-def test_no_service_is_asked_for_without_terms(store: Store) -> None:
-    check(store, release(store, service="sounds"))
-
-
-def test_without_a_receipt_there_is_no_key(store: Store, refused) -> None:
+@pytest.mark.parametrize("change", [{"recipient": "other"}, {"resource": "x/y/z"}, {"service": "sounds"}])
+def test_an_entry_that_hides_what_it_was_of_is_refused(refused, change: dict[str, Any]) -> None:
+    found = opened(release(**change))
     with refused("release-unlogged"):
-        check(store, ENVELOPE)
+        found.check_entry(RESOURCE, "pictures")
+    if "service" in change:
+        found.check_entry(RESOURCE, None)
 
 
-def test_a_malformed_envelope_or_receipt_is_refused(store: Store, refused) -> None:
-    for data in (b"", b"[]", b"{}", b'{"payload":"!"}', b'{"payload":5}'):
+def test_without_a_receipt_there_is_no_document(refused) -> None:
+    for rest in ({}, {"log": None}):
         with refused("release-unlogged"):
-            check(store, data)
-    with refused("log-receipt-invalid"):
-        check(store, jcs.canonical({"payload": b64.encode_url(PAYLOAD), "log": {}}))
+            opened(jcs.canonical({"payload": b64.encode_url(PAYLOAD), **rest}))
 
 
-def test_a_receipt_of_another_brokers_log_is_refused(store: Store, refused, tmp_path) -> None:
-    with Store.open(tmp_path / "other") as other, refused("note-unsigned"):
-        check(store, release(other))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"payload":1}',
+        b'{"payload":"="}',
+        b'{"payload":"","extra":1}',
+        b'{"payload":"","signature":""}',
+        b'{"payload":"","payload":""}',
+        b"x" * (MAX_ENVELOPE + 1),
+    ],
+)
+def test_what_is_no_envelope_is_refused(refused, data: bytes) -> None:
+    with refused("release-invalid"):
+        opened(data)
 
 
-def test_an_entry_that_is_not_in_the_log_is_refused(store: Store, refused) -> None:
+def test_a_malformed_receipt_is_refused(refused) -> None:
+    for receipt in ({}, [], "text", 5, {**json.loads(release())["log"], "type": "other"}):
+        with refused("log-receipt-invalid"):
+            opened(jcs.canonical({"payload": b64.encode_url(PAYLOAD), "log": receipt}))
+
+
+@pytest.mark.parametrize("payload", [b"", b"[]", b"null", b"not JSON"])
+def test_a_payload_that_is_no_document_is_refused(refused, payload: bytes) -> None:
+    with refused("release-invalid"):
+        opened(release(payload=payload))
+
+
+@pytest.mark.parametrize("payload", [b"{}", b'{"recipient":null}', b'{"recipient":"another key"}'])
+def test_a_document_for_somebody_else_is_refused(refused, payload: bytes) -> None:
+    with refused("release-foreign-recipient"):
+        opened(release(payload=payload))
+
+
+def test_a_receipt_of_another_brokers_log_is_refused(refused) -> None:
+    with refused("release-foreign-broker"):
+        opened(release(SigningKey.generate()))
+
+
+def test_a_checkpoint_under_the_brokers_name_that_it_did_not_sign_is_refused(refused) -> None:
+    members = json.loads(release())
+    foreign = json.loads(release(payload=b"other"))
+    text, _, lines = members["log"]["proof"].rpartition("\n\n")
+    members["log"]["proof"] = text + "\n\n" + foreign["log"]["proof"].rpartition("\n\n")[2]
+    assert members["log"]["proof"].endswith(lines) is False
+    with refused("release-foreign-broker"):
+        opened(jcs.canonical(members))
+
+
+def test_an_entry_that_is_not_in_the_log_is_refused(refused) -> None:
     """A broker that makes an entry for the worker alone has no path for it."""
-    with store.write() as db:
-        index = log.append(store, db, time=1, event=Event.RELEASED, facts=FACTS)
-        receipt = log.receipt(db, index, log.sign(store, db), 1)
+    data = release()
+    receipt = Receipt.read(json.loads(data)["log"])
+    facts = {**FACTS, "document": envelope.document_digest(PAYLOAD)}
     entry, opening = log_entry.make(
-        event=Event.RELEASED, time=1, facts=FACTS, salt=bytes(32), index=0, secret=bytes(32)
+        event=Event.RELEASED, time=2, facts=facts, salt=bytes(32), index=0, secret=bytes(32)
     )
-    forged = type(receipt)(entry, opening, receipt.proof)
+    forged = Receipt(entry, opening, receipt.proof)
     with refused("merkle-proof-invalid"):
-        check(store, log_proof.attach(ENVELOPE, forged))
+        opened(envelope.seal(PAYLOAD, forged))
 
 
-def test_the_witnesses_of_the_init_data_are_insisted_on(store: Store, refused) -> None:
+def test_the_witnesses_of_the_init_data_are_insisted_on(refused) -> None:
     init_data = InitData(
         "pictures",
-        store.signing_key.verifying_key.text,
+        BROKER.verifying_key.text,
         "sha256:" + "0" * 64,
         witnesses=(WITNESS.key.text,),
         witness_threshold=1,
@@ -108,13 +152,25 @@ def test_the_witnesses_of_the_init_data_are_insisted_on(store: Store, refused) -
     terms = Terms.of(init_data)
     assert terms == Terms("pictures", Witnesses((WITNESS.key,), 1))
     with refused("log-unwitnessed"):
-        check(store, release(store), terms)
+        opened(release(), terms.witnesses)
+    assert opened(cosigned(release(), WITNESS), terms.witnesses).document == DOCUMENT
+    other = NoteSigner(WITNESS.key.name, NoteType.COSIGNATURE_V1, b"\x02" * 32)
+    with refused("log-unwitnessed"):
+        opened(cosigned(release(), other), terms.witnesses)
 
 
-def test_an_init_data_without_witnesses_asks_for_none(store: Store) -> None:
-    init_data = InitData("pictures", store.signing_key.verifying_key.text, "sha256:" + "0" * 64)
+def cosigned(data: bytes, witness: NoteSigner) -> bytes:
+    members = json.loads(data)
+    receipt = Receipt.read(members["log"])
+    signed = note.parse(receipt.proof.checkpoint)
+    line = note.Note("", (witness.sign(signed.text),)).render().removeprefix("\n")
+    members["log"]["proof"] += line
+    return jcs.canonical(members)
+
+
+def test_an_init_data_without_witnesses_asks_for_none() -> None:
+    init_data = InitData("pictures", BROKER.verifying_key.text, "sha256:" + "0" * 64)
     assert Terms.of(init_data) == Terms("pictures")
-    check(store, release(store), Terms.of(init_data))
 
 
 def test_the_entry_of_an_earlier_release_does_not_serve_for_a_later_one(rig, refused) -> None:
@@ -122,19 +178,28 @@ def test_the_entry_of_an_earlier_release_does_not_serve_for_a_later_one(rig, ref
     worker = rig.attester().attest()
     first, second = worker.fetch("default/model/lite0"), worker.fetch("pictures/service-key/current")
     members = jcs.parse(first, limit=10**6)
+    assert members.keys() == {"payload", "log"}
     swapped = jcs.canonical({**jcs.parse(second, limit=10**6), "log": members["log"]})
-    check_of = (rig.broker_key, worker.recipient)
-    log_proof.check_release(first, *check_of, RESOURCE, ANY_TERMS)
+    open_envelope(first, rig.broker_key, worker.recipient)
     with refused("release-unlogged"):
-        log_proof.check_release(swapped, *check_of, RESOURCE, ANY_TERMS)
+        open_envelope(swapped, rig.broker_key, worker.recipient)
 
 
-def test_a_foreign_guest_opens_the_envelope_as_before(rig) -> None:
-    """Whoever knows nothing of the log reads payload and signature, and may ignore the rest."""
-    worker = rig.attester().attest()
-    envelope = worker.fetch("default/model/lite0")
-    members = jcs.parse(envelope, limit=10**6)
-    assert members.keys() == {"payload", "signature", "log"}
-    del members["log"]
-    key = open_model_key(jcs.canonical(members), rig.broker_key, worker.recipient, "default/model/lite0")
-    assert key.identity == rig.identity
+@pytest.mark.slow
+def test_mutants(mutants, survey) -> None:
+    def plain(value: Any) -> bytes:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+    def inputs() -> Iterator[bytes]:
+        yield from mutants(json.loads(release()), plain, 20_000, 1)
+
+    outcomes = survey(opened, inputs())
+    assert sum(outcomes.values()) == 20_000
+    assert outcomes.keys() <= {
+        "ok",
+        "release-invalid",
+        "release-foreign-broker",
+        "release-unlogged",
+        "log-receipt-invalid",
+        "merkle-proof-invalid",
+    }

@@ -40,13 +40,13 @@ profile = "trial"
 DYING = """
 import itertools, os, signal, sys
 from pathlib import Path
-from strongroom.broker import log, releasing, service
+from strongroom.broker import envelope, log, service
 from strongroom.config import load_config
 releases = itertools.count(1)
 def die():
     if next(releases) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-append, seal_release = log.append, releasing.seal_release
+append, seal = log.append, envelope.seal
 def dying_append(*args, **kwargs):
     head = append(*args, **kwargs)
     if kwargs["event"] is log.Event.RELEASED:
@@ -54,11 +54,11 @@ def dying_append(*args, **kwargs):
     return head
 def dying_seal(*args, **kwargs):
     die()
-    return seal_release(*args, **kwargs)
+    return seal(*args, **kwargs)
 if sys.argv[2] == "before the commit":
     log.append = dying_append
 else:
-    releasing.seal_release = dying_seal
+    envelope.seal = dying_seal
 service.run(load_config(Path(sys.argv[1])))
 """
 

@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 
+from release_log import released, released_document
 from strongroom.attestation.keyset import KEYSET_TYPE, Keyset, KeysetModel
 from strongroom.broker import release
+from strongroom.broker.envelope import Terms
+from strongroom.broker.receipt import Witnesses
 from strongroom.broker.release import ModelKey, ServiceEpoch
 from strongroom.codec import b64, jcs
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey
+from strongroom.crypto.notes import NoteSigner, NoteType
 from strongroom.crypto.ohttp import Gateway, GatewayKey, KeyConfig, encode_key_configs, seal_request
 from strongroom.crypto.sign import SigningKey
 
 BROKER = SigningKey.generate()
 ROGUE = SigningKey.generate()
 ME = "recipient-thumbprint"
+WITNESS = NoteSigner("witness.example/w1", NoteType.COSIGNATURE_V1, b"\x01" * 32)
 KEMS = (Kem.MLKEM768_X25519, Kem.X25519_HKDF_SHA256)
 MODEL = ModelKey(
     "kbs:///default/model/lite0", "AGE-SECRET-KEY-1X", "sha256:" + "1" * 64, "sha256:" + "2" * 64, 3
@@ -59,7 +64,7 @@ def service_document(epochs: list[ServiceEpoch] = EPOCHS, recipient: str = ME) -
 
 
 def sealed(document: dict[str, Any], key: SigningKey = BROKER) -> bytes:
-    return release.seal_release(document, key)
+    return released_document(document, key)
 
 
 def open_service(data: bytes, service: str = "pictures") -> tuple[ServiceEpoch, ...]:
@@ -95,16 +100,8 @@ def test_a_model_key_opens() -> None:
     assert open_model(data, "default/model/lite0") == MODEL
 
 
-def test_the_plain_form_gives_the_members() -> None:
-    document = service_document()
-    assert release.open_release(sealed(document), BROKER.verifying_key, ME) == document
-
-
 def test_a_rogue_brokers_documents_are_refused(refused) -> None:
     rogue = service_document([make_epoch(9, broker=ROGUE)])
-    for data in (sealed(rogue, ROGUE), sealed(release.model_document(ME, MODEL), ROGUE)):
-        with refused("release-foreign-broker"):
-            release.open_release(data, BROKER.verifying_key, ME)
     with refused("release-foreign-broker"):
         open_service(sealed(rogue, ROGUE))
     with refused("release-foreign-broker"):
@@ -113,9 +110,6 @@ def test_a_rogue_brokers_documents_are_refused(refused) -> None:
 
 def test_a_document_for_another_recipient_is_refused(refused) -> None:
     """Also the older replay: each attestation has a key, hence a recipient, of its own."""
-    for data in (sealed(service_document(recipient="other")), sealed(release.model_document("other", MODEL))):
-        with refused("release-foreign-recipient"):
-            release.open_release(data, BROKER.verifying_key, ME)
     with refused("release-foreign-recipient"):
         open_service(sealed(service_document(recipient="other")))
     with refused("release-foreign-recipient"):
@@ -133,18 +127,38 @@ def test_a_document_about_something_else_is_refused(refused) -> None:
         open_model(sealed(service_document()))
 
 
-def test_a_signature_for_another_purpose_is_refused(refused) -> None:
+@pytest.mark.parametrize("change", [{"recipient": "other"}, {"resource": "x/y/z"}, {"service": "sounds"}])
+def test_an_entry_that_names_something_else_is_refused(refused, change: dict[str, str]) -> None:
+    """A broker could log a release so that the owner of what it released does not find it."""
+    terms = Terms("pictures")
+    facts = {"recipient": ME, "service": "pictures"}
     payload = jcs.canonical(service_document())
-    for purpose in ("strongroom-keyset/2", "strongroom-beacon/1", "strongroom-log-head/1"):
-        data = _envelope(payload, BROKER.sign(purpose, payload))
-        with refused("release-foreign-broker"):
-            open_service(data)
+    resource = "pictures/service-key/current"
+    data = released(payload, BROKER, **{**facts, "resource": resource})
+    assert release.open_service_key(data, BROKER.verifying_key, ME, "pictures", terms=terms)
+    data = released(payload, BROKER, **{**facts, "resource": resource, **change})
+    with refused("release-unlogged"):
+        release.open_service_key(data, BROKER.verifying_key, ME, "pictures", terms=terms)
+    payload = jcs.canonical(release.model_document(ME, MODEL))
+    resource = "default/model/lite0"
+    data = released(payload, BROKER, **{**facts, "resource": resource})
+    assert release.open_model_key(data, BROKER.verifying_key, ME, resource, terms=terms)
+    data = released(payload, BROKER, **{**facts, "resource": resource, **change})
+    with refused("release-unlogged"):
+        release.open_model_key(data, BROKER.verifying_key, ME, resource, terms=terms)
 
 
-def test_a_type_other_than_signed_for_is_refused(refused) -> None:
-    payload = jcs.canonical(service_document())
-    with refused("release-invalid"):
-        open_service(_envelope(payload, BROKER.sign(release.MODEL_KEY_TYPE, payload)))
+def test_too_few_witnesses_are_refused(refused) -> None:
+    """What the terms ask of witnesses reaches the envelope of both."""
+    terms = Terms(witnesses=Witnesses((WITNESS.key,), 1))
+    with refused("log-unwitnessed"):
+        release.open_service_key(
+            sealed(service_document()), BROKER.verifying_key, ME, "pictures", terms=terms
+        )
+    with refused("log-unwitnessed"):
+        release.open_model_key(
+            sealed(release.model_document(ME, MODEL)), BROKER.verifying_key, ME, MODEL.resource, terms=terms
+        )
 
 
 def test_a_keyset_that_the_keys_do_not_make_is_refused(refused) -> None:
@@ -231,34 +245,6 @@ def test_a_model_document_is_complete(refused, name: str) -> None:
         open_model(sealed(document))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"null",
-        b"\xff",
-        b'{"payload":"","signature":1}',
-        b'{"payload":"=","signature":""}',
-        b'{"payload":"","signature":"","extra":1}',
-        b'{"payload":"","payload":"","signature":""}',
-        b"x" * (release.MAX_ENVELOPE + 1),
-    ],
-)
-def test_what_is_no_envelope_is_refused(refused, data: bytes) -> None:
-    with refused("release-invalid"):
-        release.open_release(data, BROKER.verifying_key, ME)
-
-
-@pytest.mark.parametrize("payload", [b"", b"[]", b"null", b"not JSON", b"{}", b'{"type":1}'])
-def test_a_signed_payload_that_is_no_document_is_refused(refused, payload: bytes) -> None:
-    with refused("release-invalid"):
-        release.open_release(
-            _envelope(payload, BROKER.sign(release.SERVICE_KEY_TYPE, payload)), BROKER.verifying_key, ME
-        )
-
-
 def test_no_error_shows_a_key() -> None:
     secret = b64.encode_url(EPOCHS[1].keys[0].private_key.raw())
     for name in ("key_id", "kem", "private_key"):
@@ -285,21 +271,22 @@ def test_mutants(mutants, survey) -> None:
     model = release.model_document(ME, MODEL)
     envelope = json.loads(sealed(document))
 
-    def resign(value: Any) -> bytes:
-        payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-        kind = value.get("type") if isinstance(value, dict) else None
-        purpose = release.MODEL_KEY_TYPE if kind == release.MODEL_KEY_TYPE else release.SERVICE_KEY_TYPE
-        return _envelope(payload, BROKER.sign(purpose, payload))
+    def resign(resource: str) -> Callable[[Any], bytes]:
+        def make(value: Any) -> bytes:
+            payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+            return released(payload, BROKER, recipient=ME, resource=resource)
+
+        return make
 
     def plain(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
     def service_inputs() -> Iterator[bytes]:
-        yield from mutants(document, resign, 12_000, 1)
+        yield from mutants(document, resign("pictures/service-key/current"), 12_000, 1)
         yield from mutants(envelope, plain, 2_000, 2)
 
     outcomes = survey(open_service, service_inputs())
-    outcomes += survey(open_model, mutants(model, resign, 6_000, 3))
+    outcomes += survey(open_model, mutants(model, resign("default/model/lite0"), 6_000, 3))
     assert sum(outcomes.values()) == 20_000
     assert outcomes.keys() <= {
         "ok",
@@ -308,13 +295,12 @@ def test_mutants(mutants, survey) -> None:
         "release-foreign-recipient",
         "release-foreign-subject",
         "release-keyset",
+        "release-unlogged",
+        "log-receipt-invalid",
+        "merkle-proof-invalid",
     }
     assert outcomes["release-invalid"] > 2_000
     assert outcomes["release-keyset"] > 200
-
-
-def _envelope(payload: bytes, signature: bytes) -> bytes:
-    return jcs.canonical({"payload": b64.encode_url(payload), "signature": b64.encode_url(signature)})
 
 
 def test_keys_that_came_under_a_classical_key_need_a_keyset_that_says_so(refused) -> None:

@@ -22,7 +22,7 @@ from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.gpu_rim import MAX_RIM
 from strongroom.broker import admin, log_entry
 from strongroom.broker.client import KbsClient
-from strongroom.broker.log_proof import Terms
+from strongroom.broker.envelope import Terms
 from strongroom.broker.store import Store
 from strongroom.broker.witness import Witness
 from strongroom.broker.witness_server import create_app

@@ -14,12 +14,12 @@ import pytest
 
 from log_rig import W1, W2
 from strongroom.broker import admin, log, log_entry
+from strongroom.broker.envelope import Terms
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.log_entry import Event
 from strongroom.broker.log_errors import WITNESS_STATE
-from strongroom.broker.log_proof import Terms, check_release
 from strongroom.broker.receipt import Witnesses, check_checkpoint
-from strongroom.broker.resource import Resource
+from strongroom.broker.release import open_model_key
 from strongroom.broker.witness import Witness
 from strongroom.broker.witness_client import WitnessClient
 from strongroom.broker.witness_server import create_app
@@ -90,7 +90,7 @@ def terms(*signers: NoteSigner) -> Terms:
 def taken(rig: Any, worker: Any, *signers: NoteSigner) -> None:
     """What a worker does whose init-data names these witnesses."""
     envelope = worker.fetch(MODEL)
-    check_release(envelope, rig.broker_key, worker.recipient, Resource.parse(MODEL), terms(*signers))
+    open_model_key(envelope, rig.broker_key, worker.recipient, MODEL, terms=terms(*signers))
 
 
 def append(rig: Any) -> int:

@@ -53,7 +53,6 @@ DEEP = {
     "request to a witness": "merkle-proof-invalid",  # from another root
     "receipt": "merkle-proof-invalid",
     "service key": "release-keyset",  # the signature over the keyset in it is made up
-    "proof that a release is logged": "note-unsigned",  # of another log
     "certificate of an endorsement key": "evidence-chain",  # two that are not one above the other
     "root at the end of a chain": "evidence-untrusted-root",  # a simulated one
 }

@@ -25,6 +25,7 @@ import pytest
 import uvicorn
 
 import strongroom
+from release_log import released_document
 from rogue_broker import RogueBroker
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.initdata import InitData
@@ -213,7 +214,7 @@ def released_by(store: Store, genuine: Store | None = None) -> Callable[[str, st
                 [theirs] = [epochs.load(genuine, db, record) for record in epochs.listed(db, SERVICE)]
             own = release.ServiceEpoch(theirs.keyset, theirs.signature, own.keys, own.honoured_until)
         document = release.service_document(SERVICE, recipient, [own])
-        return release.seal_release(document, store.signing_key)
+        return released_document(document, store.signing_key)
 
     return make
 

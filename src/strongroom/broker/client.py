@@ -21,8 +21,8 @@ from typing import Any, Final, Self
 
 from strongroom.attestation.evidence import Evidence
 from strongroom.broker import messages, onetime
+from strongroom.broker.envelope import ANY_TERMS, Terms
 from strongroom.broker.errors import BROKER_ANSWER, BROKER_REFUSED, BROKER_UNREACHABLE, TOKEN_MISSING
-from strongroom.broker.log_proof import ANY_TERMS, Terms, check_release
 from strongroom.broker.release import ModelKey, ServiceEpoch, open_model_key, open_service_key
 from strongroom.broker.resource import Resource
 from strongroom.codec import b64, jcs
@@ -134,32 +134,28 @@ class KbsClient:
     def service_key(
         self, service: str, broker_key: VerifyingKey, terms: Terms = ANY_TERMS
     ) -> tuple[ServiceEpoch, ...]:
-        """Fetch the keys of a service, newest epoch first; check that this broker signed and logged them.
+        """Fetch the keys of a service, newest epoch first; check that this broker logged their release to us.
 
         Raises:
             UnreachableError: `broker-unreachable`.
-            BrokerError: As `resource`, `open_service_key` and `check_release`.
-            CryptoError: As `check_release`.
+            BrokerError: As `resource` and `open_service_key`.
+            CryptoError: As `open_service_key`.
         """
-        resource = Resource.service_key(service)
-        document = self.resource(resource.path)
+        document = self.resource(Resource.service_key(service).path)
         key = self._attested()
-        epochs = open_service_key(document, broker_key, key.recipient, service, classical=key.classical)
-        check_release(document, broker_key, key.recipient, resource, terms)
-        return epochs
+        return open_service_key(
+            document, broker_key, key.recipient, service, terms=terms, classical=key.classical
+        )
 
     def model_key(self, resource: str, broker_key: VerifyingKey, terms: Terms = ANY_TERMS) -> ModelKey:
-        """Fetch the key of a model; check that this broker signed and logged it for us.
+        """Fetch the key of a model; check that this broker logged its release to us.
 
         Raises:
             UnreachableError: `broker-unreachable`.
-            BrokerError: As `resource`, `open_model_key` and `check_release`.
-            CryptoError: As `check_release`.
+            BrokerError: As `resource` and `open_model_key`.
+            CryptoError: As `open_model_key`.
         """
-        document = self.resource(resource)
-        key = open_model_key(document, broker_key, self.recipient, resource)
-        check_release(document, broker_key, self.recipient, Resource.parse(resource), terms)
-        return key
+        return open_model_key(self.resource(resource), broker_key, self.recipient, resource, terms=terms)
 
     def beacon(self, service: str) -> bytes:
         """A fresh signed beacon, as served; `SignedBeacon.parse(...).verify(broker_key)` checks it.

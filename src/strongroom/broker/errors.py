@@ -386,7 +386,7 @@ RELEASE_INVALID: Final = define(
 )
 RELEASE_UNSIGNED: Final = define(
     "release-foreign-broker",
-    "The released document is not signed by the broker that the init-data names",
+    "The release is not signed by the broker that the init-data names",
     status=502,
     exit_code=EXIT_REFUSED,
     remedy="Something stands in for the broker. Take no key from it.",

@@ -5,7 +5,7 @@
 
 `entry` is the exact text of the entry, `proof` a tlog-proof (C2SP) with the checkpoint and its signatures.
 Anybody can check a receipt offline with the log's key. A release carries one, and the worker checks it
-(`strongroom.broker.log_proof`); the owner of a service or model takes his from the broker's store.
+(`strongroom.broker.envelope`); the owner of a service or model takes his from the broker's store.
 """
 
 from __future__ import annotations

@@ -1,37 +1,32 @@
-"""Released documents: what an encrypted answer carries, signed by the broker and made for one recipient.
+"""Released documents: keys of a service or a model, made for one recipient.
 
-The envelope is `{"payload": B64URL, "signature": B64URL}`; the payload is JCS, the purpose of the signature
-is its `type`. A worker takes a document only if
+They travel in an envelope (`strongroom.broker.envelope`), whose rules say that this broker has released them
+to this worker. Besides, a worker takes a document only if
 
-1. it is signed by the broker key that its attested init-data names: a rogue broker's keys are refused;
-2. `recipient` is the thumbprint (RFC 7638) of the one-time key that it made for this attestation: an answer
-   to another worker, or to an earlier attestation, is refused;
-3. it is about the resource asked for: nobody between worker and broker can swap answers;
-4. for a service key: the private keys and the other fields make, byte for byte, a keyset that the broker
+1. it is about the resource asked for: nobody between worker and broker can swap answers;
+2. for a service key: the private keys and the other fields make, byte for byte, a keyset that the broker
    signed;
-5. and no keyset says that its keys travel under HPKE only, where they came under a classical key.
+3. and no keyset says that its keys travel under HPKE only, where they came under a classical key.
 
-Both halves are here, pure and without I/O: `service_document`, `model_document` and `seal_release` for the
-broker, `open_service_key` and `open_model_key` for the worker. The forms are in docs/reference/broker.md.
+Both halves are here, pure and without I/O: `service_document` and `model_document` for the broker,
+`open_service_key` and `open_model_key` for the worker. The forms are in docs/reference/broker.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.attestation.keyset import CLASSICAL_RELEASE, KEYSET_TYPE, Keyset, KeysetModel, SignedKeyset
+from strongroom.broker.envelope import ANY_TERMS, Terms, open_envelope
 from strongroom.broker.errors import (
     RELEASE_DOWNGRADED,
     RELEASE_INVALID,
     RELEASE_KEYSET,
-    RELEASE_RECIPIENT,
     RELEASE_SUBJECT,
-    RELEASE_UNSIGNED,
 )
 from strongroom.broker.release_forms import (
-    EnvelopeForm,
     EpochForm,
     Form,
     KeyForm,
@@ -40,15 +35,14 @@ from strongroom.broker.release_forms import (
     convert,
 )
 from strongroom.broker.resource import Resource
-from strongroom.codec import b64, jcs
+from strongroom.codec import b64
 from strongroom.crypto.hpke import Aead, Kem, PrivateKey
 from strongroom.crypto.ohttp import GatewayKey, KeyConfig, encode_key_configs
-from strongroom.crypto.sign import SIGNATURE_SIZE, SigningKey, VerifyingKey
+from strongroom.crypto.sign import SIGNATURE_SIZE, VerifyingKey
 from strongroom.errors import BrokerError, CodecError, CryptoError, EvidenceError
 
 SERVICE_KEY_TYPE: Final = "strongroom-service-key/1"
 MODEL_KEY_TYPE: Final = "strongroom-model-key/1"
-MAX_ENVELOPE: Final = 384 * 1024
 _PRIVATE_BYTES: Final = 32
 
 
@@ -121,54 +115,38 @@ def model_document(recipient: str, model: ModelKey) -> dict[str, Any]:
     }
 
 
-def seal_release(document: Mapping[str, Any], signing_key: SigningKey) -> bytes:
-    """The envelope of a payload, signed for the purpose that is the payload's `type`."""
-    payload = jcs.canonical(document)
-    signature = signing_key.sign(document["type"], payload)
-    return jcs.canonical({"payload": b64.encode_url(payload), "signature": b64.encode_url(signature)})
-
-
-def open_release(data: bytes, broker_key: VerifyingKey, recipient: str) -> dict[str, Any]:
-    """Open an envelope under rules 1 and 2 of this module.
-
-    Args:
-        data: The envelope, at most 384 KiB.
-        broker_key: The key that the worker's init-data names.
-        recipient: Thumbprint of the worker's one-time key.
-
-    Returns:
-        The payload's members. Which resource it is about is for the caller to check (rule 3).
-
-    Raises:
-        BrokerError: `release-invalid`, `release-foreign-broker` or `release-foreign-recipient`.
-    """
-    document = _open(data, broker_key, recipient)
-    assert isinstance(document, dict)  # noqa: S101 -- _open has checked it
-    return document
-
-
 def open_service_key(
-    data: bytes, broker_key: VerifyingKey, recipient: str, service: str, *, classical: bool = False
+    data: bytes,
+    broker_key: VerifyingKey,
+    recipient: str,
+    service: str,
+    *,
+    terms: Terms = ANY_TERMS,
+    classical: bool = False,
 ) -> tuple[ServiceEpoch, ...]:
-    """Open a released service key under all rules of this module.
+    """Open a released service key under all rules of envelope and document.
 
     Args:
         data: The envelope.
         broker_key: The key that the worker's init-data names.
         recipient: Thumbprint of the worker's one-time key.
         service: Name of the service asked for.
+        terms: What the init-data asks of the log.
         classical: Whether the one-time key is a classical one.
 
     Returns:
         The epochs that are honoured, newest first; at least one.
 
     Raises:
-        BrokerError: `release-invalid`, `release-foreign-broker`, `release-foreign-recipient`,
-            `release-foreign-subject`, `release-keyset` or `release-downgraded`.
+        BrokerError: As `open_envelope`; `release-foreign-subject`, `release-unlogged`, `release-keyset` or
+            `release-downgraded`.
+        CryptoError: As `open_envelope`.
     """
-    document = _typed(_open(data, broker_key, recipient), SERVICE_KEY_TYPE, ServiceDocumentForm)
+    opened = open_envelope(data, broker_key, recipient, terms.witnesses)
+    document = _typed(opened.document, SERVICE_KEY_TYPE, ServiceDocumentForm)
     if document.service != service:
         raise BrokerError(RELEASE_SUBJECT, found=document.service, expected=service)
+    opened.check_entry(Resource.service_key(service), terms.service)
     numbers = [entry.epoch for entry in document.epochs]
     if numbers != sorted(set(numbers), reverse=True):
         raise BrokerError(RELEASE_INVALID, "the epochs are not in order")
@@ -182,58 +160,36 @@ def open_service_key(
     return epochs
 
 
-def open_model_key(data: bytes, broker_key: VerifyingKey, recipient: str, resource: str) -> ModelKey:
-    """Open a released model key under all rules of this module.
+def open_model_key(
+    data: bytes, broker_key: VerifyingKey, recipient: str, resource: str, *, terms: Terms = ANY_TERMS
+) -> ModelKey:
+    """Open a released model key under all rules of envelope and document.
 
     Args:
         data: The envelope.
         broker_key: The key that the worker's init-data names.
         recipient: Thumbprint of the worker's one-time key.
         resource: URI or path of the resource asked for.
+        terms: What the init-data asks of the log.
 
     Raises:
-        BrokerError: `release-invalid`, `release-foreign-broker`, `release-foreign-recipient` or
-            `release-foreign-subject`.
+        BrokerError: As `open_envelope`; `release-foreign-subject` or `release-unlogged`.
+        CryptoError: As `open_envelope`.
     """
-    document = _typed(_open(data, broker_key, recipient), MODEL_KEY_TYPE, ModelDocumentForm)
-    expected = Resource.parse(resource).uri
-    if document.resource != expected:
-        raise BrokerError(RELEASE_SUBJECT, "another model", expected=expected)
+    opened = open_envelope(data, broker_key, recipient, terms.witnesses)
+    document = _typed(opened.document, MODEL_KEY_TYPE, ModelDocumentForm)
+    expected = Resource.parse(resource)
+    if document.resource != expected.uri:
+        raise BrokerError(RELEASE_SUBJECT, "another model", expected=expected.uri)
+    opened.check_entry(expected, terms.service)
     return ModelKey(
         document.resource, document.identity, document.manifest, document.sealed, document.version_floor
     )
 
 
-def _open(data: bytes, broker_key: VerifyingKey, recipient: str) -> dict[str, Any]:
-    try:
-        envelope = convert(jcs.parse(data, limit=MAX_ENVELOPE, what="release"), EnvelopeForm)
-        payload = b64.decode_url(envelope.payload, limit=MAX_ENVELOPE, what="payload")
-        signature = b64.decode_url(envelope.signature, limit=SIGNATURE_SIZE, what="signature")
-        purpose = _signed_for(broker_key, payload, signature)
-        document = jcs.parse(payload, limit=MAX_ENVELOPE, what="release payload")
-    except CodecError as error:
-        raise BrokerError(RELEASE_INVALID, str(error)) from error
-    if not isinstance(document, dict) or document.get("type") != purpose:
-        raise BrokerError(RELEASE_INVALID, "the type is not the one it was signed for")
-    if document.get("recipient") != recipient:
-        raise BrokerError(RELEASE_RECIPIENT, expected=recipient)
-    return document
-
-
-def _signed_for(broker_key: VerifyingKey, payload: bytes, signature: bytes) -> str:
-    """The purpose for which the broker signed the payload, found before the payload is read."""
-    for purpose in (SERVICE_KEY_TYPE, MODEL_KEY_TYPE):
-        try:
-            broker_key.verify(purpose, payload, signature, what="release")
-        except CryptoError:
-            continue
-        return purpose
-    raise BrokerError(RELEASE_UNSIGNED, expected=broker_key.text)
-
-
 def _typed(document: dict[str, Any], kind: str, form: type[Form]) -> Form:
-    if document["type"] != kind:
-        raise BrokerError(RELEASE_SUBJECT, "another kind of resource", found=document["type"], expected=kind)
+    if document.get("type") != kind:
+        raise BrokerError(RELEASE_SUBJECT, "another kind of resource", expected=kind)
     return convert(document, form)
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from strongroom.broker.errors import RELEASE_INVALID
 from strongroom.errors import BrokerError
+from strongroom.forms import ready
 
 MAX_EPOCHS: Final = 8
 """Most epochs of a service that are honoured at a time; their keys share one byte of key identifiers."""
@@ -22,14 +23,15 @@ _Signature = Annotated[str, msgspec.Meta(max_length=8 * 1024)]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 
+@ready
 class EnvelopeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What travels inside the JWE."""
+    """What is sealed to the one-time key."""
 
     payload: str
-    signature: str
-    log: Any = None  # the receipt of the release: see log_proof
+    log: Any = None  # the receipt of the release: see envelope
 
 
+@ready
 class SuiteForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A symmetric suite of an OHTTP key, by IANA numbers."""
 
@@ -37,6 +39,7 @@ class SuiteForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aead: int
 
 
+@ready
 class KeyForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One OHTTP key with its private half."""
 
@@ -46,6 +49,7 @@ class KeyForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suites: Annotated[list[SuiteForm], msgspec.Meta(min_length=1, max_length=8)]
 
 
+@ready
 class KeysetModelForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model as the keyset names it."""
 
@@ -53,6 +57,7 @@ class KeysetModelForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifest: _Digest
 
 
+@ready
 class KeysetFieldsForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a keyset says beside its keys."""
 
@@ -65,6 +70,7 @@ class KeysetFieldsForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_release: _Text
 
 
+@ready
 class EpochForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The keys of one epoch and what makes them a keyset."""
 
@@ -75,6 +81,7 @@ class EpochForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keyset_signature: _Signature
 
 
+@ready
 class ServiceDocumentForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Payload that releases a service key."""
 
@@ -84,6 +91,7 @@ class ServiceDocumentForm(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     epochs: Annotated[list[EpochForm], msgspec.Meta(min_length=1, max_length=MAX_EPOCHS)]
 
 
+@ready
 class ModelDocumentForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Payload that releases a model key."""
 

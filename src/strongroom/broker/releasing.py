@@ -1,7 +1,7 @@
 """A release: the decision, its log entry, and then what leaves the broker.
 
 The entry is committed, and cosigned where witnesses are asked for, before anything is encrypted for the
-attester. A service key or a model key leaves as a document that the broker has signed, with its receipt. A
+attester. A service key or a model key leaves as a document with its receipt, which the broker has signed. A
 secret leaves as the bytes that were stored, as other attesters expect it: they know neither document nor
 receipt.
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from strongroom.broker import consent, epochs, log, log_proof, published, registry
+from strongroom.broker import consent, envelope, epochs, log, published, registry
 from strongroom.broker.consent import Consent
 from strongroom.broker.database import Connection
 from strongroom.broker.decision import ReleaseDecision
@@ -21,7 +20,7 @@ from strongroom.broker.journal import Journal, facts_of
 from strongroom.broker.log_entry import Event, Fact
 from strongroom.broker.receipt import Receipt
 from strongroom.broker.registry import ModelRecord
-from strongroom.broker.release import ModelKey, model_document, seal_release, service_document
+from strongroom.broker.release import ModelKey, model_document, service_document
 from strongroom.broker.resource import SERVICE_KEY_TYPE, Resource
 from strongroom.broker.store import Store
 from strongroom.broker.witnessing import Witnessing
@@ -31,9 +30,10 @@ from strongroom.errors import BrokerError, StrongroomError
 
 @dataclass(frozen=True, slots=True)
 class _Released:
-    """What may leave, now that its entry is committed: a document or the bytes of a secret."""
+    """What may leave, now that its entry is committed: a document in JCS or the bytes of a secret."""
 
-    content: dict[str, Any] | bytes
+    content: bytes
+    is_document: bool
     index: int
     receipt: Receipt
 
@@ -70,9 +70,7 @@ class Releases:
             except StrongroomError as error:
                 self._journal.withheld(decision, error, resource=resource, release=released.index)
                 raise
-        if isinstance(released.content, bytes):
-            return released.content
-        return log_proof.attach(seal_release(released.content, self._store.signing_key), receipt)
+        return envelope.seal(released.content, receipt) if released.is_document else released.content
 
     def _log_release(self, decision: ReleaseDecision, resource: Resource) -> _Released:
         now = int(self._now())
@@ -88,31 +86,31 @@ class Releases:
                 said = Consent() if service is None or record is None else consent.of(db, service, record)
                 decision.model_key(resource, service, record, said, now, published=values)
             content = self._content(db, resource, record, facts, now)
-            if not isinstance(content, bytes):
-                facts["document"] = log_proof.document_digest(jcs.canonical(content))
+            is_document = record is None or record.is_model
+            if is_document:
+                facts["document"] = envelope.document_digest(content)
             facts |= facts_of(decision)  # with the reference values that it was offered now
             index = log.append(self._store, db, time=now, event=Event.RELEASED, facts=facts)
             receipt = log.receipt(db, index, log.sign(self._store, db), index + 1)
-        return _Released(content, index, receipt)
+        return _Released(content, is_document, index, receipt)
 
     def _content(
         self, db: Connection, resource: Resource, record: ModelRecord | None, facts: dict[str, Fact], now: int
-    ) -> dict[str, Any] | bytes:
-        """What the decision has allowed; what is to be known of it goes into the facts."""
+    ) -> bytes:
+        """What the decision has allowed, a document in JCS or a secret; what it is goes into the facts."""
         recipient = str(facts["recipient"])
-        if (
-            record is None
-        ):  # then it is a service key: the decision refuses any other resource without a record
+        # Without a record it is a service key: the decision refuses any other such resource.
+        if record is None:
             found = epochs.honoured(db, resource.repository, now)
             if not found:
                 raise BrokerError(NO_EPOCH)
             facts["epochs"] = [each.epoch for each in found]
             keys = [epochs.load(self._store, db, each) for each in found]
-            return service_document(resource.repository, recipient, keys)
+            return jcs.canonical(service_document(resource.repository, recipient, keys))
         facts["manifest"] = record.manifest
         wrapped = registry.wrapped_identity(db, resource.path)
         content = self._store.root.unwrap(wrapped, registry.identity_context(resource.path))
         if not record.is_model:
             return content
         key = ModelKey(record.uri, content.decode(), record.manifest, record.sealed, record.version_floor)
-        return model_document(recipient, key)
+        return jcs.canonical(model_document(recipient, key))

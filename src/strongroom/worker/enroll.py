@@ -12,7 +12,7 @@ from typing import Final
 from strongroom.attestation import initdata
 from strongroom.attestation.initdata import InitData
 from strongroom.broker.client import KbsClient
-from strongroom.broker.log_proof import Terms
+from strongroom.broker.envelope import Terms
 from strongroom.broker.release import ModelKey, ServiceEpoch
 from strongroom.crypto.agefile import open_sealed
 from strongroom.crypto.sign import VerifyingKey
