@@ -42,7 +42,7 @@ _ATTESTATION: Final = """
     runtime_data service_evidence sgx snp snp_json snp_report tdx tpm tpm_enrolment tpm_forms tpm_host
     tpm_keys tpm_reader tpm_structures verify
 """
-_BROKER: Final = "envelope hpke_release jwe onetime receipt release releasing sessions teekey"
+_BROKER: Final = "envelope hpke_release jwe log log_entry onetime receipt release releasing sessions teekey"
 SAMPLED: Final = (
     *(f"strongroom/attestation/{name}.py" for name in _ATTESTATION.split()),
     *(f"strongroom/broker/{name}.py" for name in _BROKER.split()),
@@ -74,6 +74,7 @@ MORE: Final = {
     "sgx.py": ("tests/attestation/test_dcap.py",),
     "snp_report.py": ("tests/attestation/test_snp.py",),
     "tdx.py": ("tests/attestation/test_dcap.py", "tests/attestation/test_ccel.py"),
+    "tpm_enrolment.py": ("tests/attestation/test_tpm.py",),
     "tpm_keys.py": ("tests/attestation/test_tpm.py",),
     "tpm_reader.py": ("tests/attestation/test_tpm.py",),
     "tpm_structures.py": ("tests/attestation/test_tpm.py",),

@@ -18,6 +18,7 @@ from strongroom.attestation.claims import Anchor, Claims
 from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.policy import MAX_POLICY, Policy, decode_policy
 from strongroom.attestation.policy_text import render_policy
+from strongroom.attestation.reference_values import SignedReferenceValues
 from strongroom.crypto.sign import SigningKey
 from strongroom.errors import EXIT_USAGE, ConfigError, PolicyRefused
 
@@ -289,6 +290,27 @@ def test_a_wider_policy_differs_in_that_one_thing(old: str, new: str, words: tup
     own, wider = Policy.parse(TEXT), Policy.parse(TEXT.replace(old, new, 1))
     assert own.differences(wider) == words
     assert wider.differences(own) == ()
+
+
+PUBLISHER = SigningKey.generate()
+DEMAND = f'[reference_values]\nkey = "{PUBLISHER.verifying_key.text}"\nname = "worker"\n'
+
+
+def test_what_else_makes_a_policy_wider() -> None:
+    own = Policy.parse(TEXT)
+    classical = replace(own, allow_classical_release=True)
+    assert own.differences(classical) == ("key release without post-quantum protection",)
+    assert classical.differences(own) == ()
+    publishing = Policy.parse(TEXT + DEMAND)
+    (words,) = own.differences(publishing)
+    assert PUBLISHER.verifying_key.text in words
+    assert publishing.differences(own) == ()
+
+
+def test_a_policy_without_a_publisher_takes_no_reference_values() -> None:
+    signed = SignedReferenceValues(b"{}", b"")
+    with pytest.raises(PolicyRefused, match="reference-values-foreign"):
+        Policy.parse(TEXT).with_values(signed)
 
 
 def test_a_policy_that_allows_simulated_evidence_is_wider() -> None:
