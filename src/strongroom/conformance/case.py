@@ -2,7 +2,8 @@
 
     {"id": "snp/root-unpinned", "changes": "what differs from the accepted case",
      "expected": CODE or "accepted", "type": "appraisal", "at": UNIX_TIME, "policy": TOML,
-     "evidence": {...}, "report_data": HEX, "runtime_data": BASE64URL, "rims": [BASE64URL, ...]}
+     "evidence": {...}, "report_data": HEX, "runtime_data": BASE64URL, "rims": [BASE64URL, ...],
+     "reference_values": BASE64URL}
 
     "type": "document": "document": TEXT          an evidence document, only to be read
     "type": "policy":   "policy": TOML            only to be read
@@ -20,6 +21,7 @@ from typing import Any, Final
 from strongroom.attestation.composite import verify_composite
 from strongroom.attestation.evidence import Evidence
 from strongroom.attestation.policy import Policy
+from strongroom.attestation.reference_values import SignedReferenceValues
 from strongroom.attestation.runtime_data import RuntimeData
 from strongroom.codec import b64
 
@@ -66,6 +68,9 @@ class Case:
 def appraise(members: Mapping[str, Any]) -> None:
     """Verify and appraise. The code of a refusal is raised."""
     policy = Policy.parse(members["policy"])
+    values = members.get("reference_values")
+    if values is not None:
+        policy = policy.with_values(SignedReferenceValues.parse(decode(values)))
     evidence = Evidence.from_json(members["evidence"])
     runtime_data = members.get("runtime_data")
     bound = None if runtime_data is None else RuntimeData.parse(decode(runtime_data))

@@ -41,7 +41,7 @@ def cases(pki: Pki, other: Pki, kind: EvidenceKind, now: int) -> Iterator[Case]:
         kind: `SGX` or `TDX`.
         now: Unix time at which both were made.
     """
-    good = _subject(pki, kind, now)
+    good = subject(pki, kind, now)
     yield good.accepted()
     yield from _of_the_policy(good, other)
     yield from _of_the_report(good, pki, kind)
@@ -69,7 +69,8 @@ def _quote(pki: Pki, kind: EvidenceKind, *, qe_svn: int | None = None, **changes
     return enclave.quote(_report(kind, **changes))
 
 
-def _subject(pki: Pki, kind: EvidenceKind, now: int) -> Subject:
+def subject(pki: Pki, kind: EvidenceKind, now: int) -> Subject:
+    """Accepted evidence of a kind."""
     evidence = Evidence(kind, _quote(pki, kind), make_collateral(pki, kind, now), INIT_DATA)
     settings: dict[str, Any] = {
         "kinds": [kind],

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from strongroom.attestation.evidence import DCAP_KINDS
+from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
 from strongroom.conformance import case as one
-from strongroom.conformance import dcap, documents, gpu, nitro, release, service, snp, tpm
+from strongroom.conformance import dcap, documents, gpu, nitro, release, service, snp, tpm, values
 from strongroom.conformance.case import ACCEPTED, Case
 from strongroom.errors import StrongroomError
 from strongroom_simulator.gpu import GpuPlatform
@@ -77,6 +77,7 @@ def generate(now: int) -> Iterator[Case]:
     yield from nitro.cases(aws, third, now)
     yield from tpm.cases(amd, pki, now)
     yield from gpu.cases(amd, nvidia, fourth, now)
+    yield from values.cases(dcap.subject(pki, EvidenceKind.SGX, now), now)
     yield from documents.cases()
     yield from service.cases(pki, other, now)
     yield from release.cases(pki, other, now)

@@ -24,6 +24,7 @@ class Subject:
         report_data: What the evidence must bind, 64 bytes.
         runtime_data: What the report data is made of, with the evidence of devices in it.
         rims: Reference values of devices.
+        values: A publisher's signed reference values, the file's bytes; empty: none.
     """
 
     group: str
@@ -33,6 +34,7 @@ class Subject:
     report_data: bytes
     runtime_data: bytes | None = None
     rims: tuple[bytes, ...] = ()
+    values: bytes = b""
 
     def accepted(self) -> Case:
         """The case that passes."""
@@ -81,4 +83,6 @@ class Subject:
             members["runtime_data"] = b64.encode_url(self.runtime_data)
         if self.rims:
             members["rims"] = [b64.encode_url(each) for each in self.rims]
+        if self.values:
+            members["reference_values"] = b64.encode_url(self.values)
         return Case(f"{self.group}/{name}", changes, expected, "appraisal", members)
