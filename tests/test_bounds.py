@@ -20,7 +20,7 @@ from strongroom.attestation import (
     tpm_reader,
     tpm_structures,
 )
-from strongroom.broker import admin_requests, admin_secrets, consent, hpke_release, jwe, messages, release
+from strongroom.broker import admin_requests, admin_secrets, consent, envelope, hpke_release, jwe, messages
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -63,7 +63,7 @@ MIB = 1024 * KIB
         (tpm_structures.MAX_PCR, 31),
         (hpke_release.MAX_PLAINTEXT, 512 * KIB),
         (jwe.MAX_PLAINTEXT, 512 * KIB),
-        (release.MAX_ENVELOPE, 384 * KIB),
+        (envelope.MAX_ENVELOPE, 384 * KIB),
         (messages.MAX_AUTH, 16 * KIB),
         (messages.MAX_ATTEST, MIB),
         (consent.MAX_APPROVERS, 16),

@@ -430,6 +430,7 @@ def test_the_enclave_imports_no_more_than_it_needs() -> None:
         "config",
         "crypto",
         "errors",
+        "forms",
         "models",
         "queue",
         "worker",
