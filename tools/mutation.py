@@ -65,6 +65,7 @@ MORE: Final = {
     "broker": ("tests/test_bounds.py", "tests/conformance", "tests/broker/test_kbs.py"),
     "gpu_checks.py": ("tests/attestation/test_checks.py",),
     "gpu_report.py": ("tests/attestation/test_gpu.py",),
+    "log_entry.py": ("tests/broker/test_log.py",),
     "onetime.py": ("tests/broker/test_client.py",),
     "policy.py": ("tests/attestation/test_policy_explain.py", "tests/attestation/test_checks.py"),
     "reader.py": ("tests/attestation/test_ccel.py", "tests/attestation/test_tpm.py"),

@@ -59,7 +59,17 @@ def test_the_entry_of_another_release_is_refused(refused, change: dict[str, Any]
         opened(release(**change))
 
 
-@pytest.mark.parametrize("change", [{"recipient": "other"}, {"resource": "x/y/z"}, {"service": "sounds"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipient": "another"},
+        {"recipient": "your key"},
+        {"resource": "a/b/c"},
+        {"resource": "x/y/z"},
+        {"service": "music"},
+        {"service": "sounds"},
+    ],
+)
 def test_an_entry_that_hides_what_it_was_of_is_refused(refused, change: dict[str, Any]) -> None:
     found = opened(release(**change))
     with refused("release-unlogged"):

@@ -273,6 +273,13 @@ def test_a_checkpoint_of_another_tree_is_seen(store: Store, tmp_path: Path, refu
             verify_log(store)
 
 
+def test_a_checkpoint_that_cannot_be_read_is_signed_anew(store: Store) -> None:
+    head = append(store, 2)
+    attack(store, ("UPDATE log_head SET checkpoint = x'00'", ()))
+    assert state(store) == head
+    verify_log(store)
+
+
 def test_a_checkpoint_is_signed_when_somebody_is_to_see_it(store: Store) -> None:
     first = log.newest(store)
     assert log.newest(store) == first
