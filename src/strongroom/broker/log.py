@@ -87,7 +87,9 @@ def append(
     row = db.execute(
         "UPDATE log_head SET size = size + 1 WHERE one = 1 RETURNING size - 1, frontier, mac"
     ).fetchone()
-    frontier = _checked_frontier(key, row)
+    if row is None:
+        raise BrokerError(LOG_BROKEN, "the head is gone")
+    frontier = _checked_frontier(key, *row)
     index = frontier.size
     entry, opening = log_entry.make(
         event=event,
@@ -123,8 +125,9 @@ def sign(store: Store, db: Connection) -> bytes:
     Raises:
         BrokerError: `log-broken`.
     """
-    row = db.execute("SELECT size, frontier, mac FROM log_head WHERE one = 1").fetchone()
-    note = signed_checkpoint(store.signing_key, _checked_frontier(store.signing_key, row))
+    head = _head(db)
+    frontier = _checked_frontier(store.signing_key, head.size, head.frontier, head.mac)
+    note = signed_checkpoint(store.signing_key, frontier)
     db.execute("UPDATE log_head SET checkpoint = ? WHERE one = 1", (note,))
     return note
 
@@ -251,9 +254,9 @@ def verify_log(store: Store, *, since: Checkpoint | None = None) -> Checkpoint:
         BrokerError: `log-broken`, with the number of the first entry that does not hold.
     """
     with store.read() as db:
-        row = db.execute("SELECT size, frontier, mac FROM log_head WHERE one = 1").fetchone()
-        head = _checked_frontier(store.signing_key, row)
-        wanted = [_own_checkpoint(store.signing_key, _head(db).checkpoint)]
+        kept_head = _head(db)
+        head = _checked_frontier(store.signing_key, kept_head.size, kept_head.frontier, kept_head.mac)
+        wanted = [_own_checkpoint(store.signing_key, kept_head.checkpoint)]
         if since is not None:
             wanted.append(since)
         frontier = Frontier()
@@ -313,15 +316,19 @@ class _Head:
     """What is kept of the whole log, not checked."""
 
     size: int
+    frontier: bytes
+    mac: bytes
     checkpoint: bytes
     cosigned: bytes
 
 
 def _head(db: Connection) -> _Head:
-    row = db.execute("SELECT size, checkpoint, cosigned FROM log_head WHERE one = 1").fetchone()
+    row = db.execute(
+        "SELECT size, frontier, mac, checkpoint, cosigned FROM log_head WHERE one = 1"
+    ).fetchone()
     if row is None:
         raise BrokerError(LOG_BROKEN, "the head is gone")
-    return _Head(row[0], bytes(row[1]), bytes(row[2]))
+    return _Head(row[0], *map(bytes, row[1:]))
 
 
 def _covers(head: _Head) -> bool:
@@ -332,22 +339,21 @@ def _covers(head: _Head) -> bool:
         return False
 
 
-def _checked_frontier(signing_key: SigningKey, row: tuple[int, bytes, bytes] | None) -> Frontier:
-    """The tree to go on from, if it is the one that the broker made last.
+def _checked_frontier(signing_key: SigningKey, size: int, joined: bytes, mac: bytes) -> Frontier:
+    """The tree to go on from, if it is the one that a broker of this store made last.
 
     Args:
         signing_key: The broker's.
-        row: Size, frontier and MAC.
+        size: Number of entries.
+        joined: The hashes of its frontier, one after the other.
+        mac: As `_mac` made it.
     """
-    if row is None:
-        raise BrokerError(LOG_BROKEN, "the head is gone")
-    joined = bytes(row[1])
-    parts = [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]
+    hashes = [bytes(joined[at : at + HASH_BYTES]) for at in range(0, len(joined), HASH_BYTES)]
     try:
-        frontier = Frontier(row[0], parts)
+        frontier = Frontier(size, hashes)
     except StrongroomError as error:
         raise BrokerError(LOG_BROKEN, "the head is not the one that was made") from error
-    if not hmac.compare_digest(bytes(row[2]), _mac(signing_key, frontier)):
+    if not hmac.compare_digest(bytes(mac), _mac(signing_key, frontier)):
         raise BrokerError(LOG_BROKEN, "the head is not the one that was made")
     return frontier
 
