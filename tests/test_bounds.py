@@ -20,7 +20,16 @@ from strongroom.attestation import (
     tpm_reader,
     tpm_structures,
 )
-from strongroom.broker import admin_requests, admin_secrets, consent, envelope, hpke_release, jwe, messages
+from strongroom.broker import (
+    admin_requests,
+    admin_secrets,
+    consent,
+    envelope,
+    hpke_release,
+    jwe,
+    messages,
+    service,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -29,6 +38,7 @@ MIB = 1024 * KIB
 @pytest.mark.parametrize(
     ("bound", "promised"),
     [
+        (service.MAX_CONNECTIONS, 512),
         (evidence.MAX_QUOTE, 64 * KIB),
         (evidence.MAX_COLLATERAL, 512 * KIB),
         (evidence.MAX_INIT_DATA, 64 * KIB),

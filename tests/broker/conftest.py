@@ -330,17 +330,17 @@ def json_bytes() -> Callable[[Any], bytes]:
 class Loopback:
     """A real server on a loopback port, in a thread of its own."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, **settings: Any) -> None:
         # With the protocol named, or asyncio would leave Nagle's algorithm on; listening before the server
         # runs, so that a client which is early waits for it.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen()
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=1
+        defaults = {"log_config": None, "access_log": False, "ws": "none"}
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, **{**defaults, **settings, "timeout_graceful_shutdown": 1})
         )
-        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
 
@@ -351,12 +351,12 @@ class Loopback:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Any], str]]:
-    """`serve(app)`: the URL at which it is served until the test ends."""
+def serve() -> Iterator[Callable[..., str]]:
+    """`serve(app, **settings)`: the URL at which uvicorn serves it until the test ends."""
     running: list[Loopback] = []
 
-    def start(app: Any) -> str:
-        running.append(Loopback(app))
+    def start(app: Any, **settings: Any) -> str:
+        running.append(Loopback(app, **settings))
         return running[-1].url
 
     yield start

@@ -294,6 +294,13 @@ def test_a_request_that_is_half_there_does_not_hold_it_for_ever(start: Start) ->
     assert time.monotonic() - began < 15
 
 
+def test_its_connections_are_bounded(start: Start) -> None:
+    server = start()
+    with server.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nx: " + b"a" * 65536)
+        assert b'"code":"headers-too-large"' in connection.recv(65536)
+
+
 def test_requests_at_the_same_time_as_sigterm_are_answered_or_refused(rig, start: Start) -> None:
     """No client gets half an answer."""
     server = start(rig.folder)

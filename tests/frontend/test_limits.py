@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from strongroom.bounded_http import ConnectionLimits
 from strongroom.config import BrokerConfig, Config, FrontendConfig, QueueConfig
 from strongroom.frontend.asgi import ClientGoneError, respond
 from strongroom.frontend.errors import FrontendError
 from strongroom.frontend.intake import Intake
-from strongroom.frontend.protocol import ConnectionLimits
 from strongroom.frontend.server import http_server
 
 LIMITS = ConnectionLimits(header_seconds=0.3)

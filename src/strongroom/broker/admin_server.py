@@ -24,9 +24,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from strongroom.broker import admin_requests
+from strongroom.bounded_http import BoundedProtocol
+from strongroom.broker import admin_requests, http_server
 from strongroom.broker.admin_auth import Authenticator
 from strongroom.broker.admin_errors import ADMIN_FORBIDDEN, ADMIN_UNAUTHENTICATED
 from strongroom.broker.admin_requests import MAX_REQUEST
@@ -40,10 +40,8 @@ ADMIN_PATH: Final = "/strongroom/v1/admin"
 
 _CERTIFICATE: Final = "strongroom.client_certificate"
 _SERVER_FAULT: Final = 500
-_MAX_HEAD: Final = 64 * 1024
 _MAX_CONNECTIONS: Final = 64
 _START_SECONDS: Final = 10.0
-_STOP_SECONDS: Final = 5
 _logger = logging.getLogger("strongroom.broker")
 
 
@@ -111,17 +109,9 @@ def serving(
             create_app(store, Authenticator(issuers, now), refused),
             host=host,
             port=port,
-            http=_CertificateProtocol,
             ssl_context_factory=lambda _config, _default: context,
-            h11_max_incomplete_event_size=_MAX_HEAD,
-            limit_concurrency=_MAX_CONNECTIONS,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
             lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=_STOP_SECONDS,
+            **http_server.settings(_MAX_CONNECTIONS, _CertificateProtocol),
         )
     )
     thread = threading.Thread(target=_run, args=(server,), name="administration", daemon=True)
@@ -134,7 +124,7 @@ def serving(
         thread.join()
 
 
-class _CertificateProtocol(H11Protocol):
+class _CertificateProtocol(BoundedProtocol):
     """Tells the application the client's certificate, which uvicorn does not."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

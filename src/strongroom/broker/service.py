@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 
 from strongroom.attestation.devices import MAX_RIMS
 from strongroom.attestation.gpu_rim import MAX_RIM
+from strongroom.broker import http_server
 from strongroom.broker.configured import open_collateral, open_store
 from strongroom.broker.kbs import KeyBroker
 from strongroom.broker.server import create_app
@@ -22,10 +24,7 @@ from strongroom.config import CONFIG_INVALID, BrokerConfig, Config, listening, s
 from strongroom.crypto.notes import NoteKey
 from strongroom.errors import ConfigError, CryptoError
 
-_GRACE_SECONDS = 5
-MAX_HEAD = 64 * 1024
-"""Bytes of the head of a request."""
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS: Final = 512
 """Connections at once; one more is answered with 503."""
 
 
@@ -54,21 +53,8 @@ def run(config: Config) -> None:
             collateral=open_collateral(config.broker),
         )
         with _administration(store, config.broker, broker):
-            uvicorn.run(
-                create_app(store, now=time.time, broker=broker),
-                host=host,
-                port=port,
-                # h11 bounds the head of a request, httptools does not; the broker is not on the hot path.
-                http="h11",
-                h11_max_incomplete_event_size=MAX_HEAD,
-                limit_concurrency=MAX_CONNECTIONS,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
+            app = create_app(store, now=time.time, broker=broker)
+            uvicorn.run(app, host=host, port=port, **http_server.settings(MAX_CONNECTIONS))
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from strongroom.broker.http_body import read_body
 from strongroom.broker.witness import Fork, SizeConflict, Witness
 from strongroom.broker.witness_client import ADD_CHECKPOINT, SIZE_TYPE
-from strongroom.codec.errors import VALUE_TOO_LARGE
 from strongroom.codec.tlog import MAX_TEXT
-from strongroom.errors import CodecError, StrongroomError
+from strongroom.errors import StrongroomError
 
 _SERVER_FAULT: Final = 500
 _logger = logging.getLogger("strongroom.witness")
@@ -30,7 +30,7 @@ def create_app(witness: Witness) -> Starlette:
     async def add_checkpoint(request: Request) -> Response:
         """POST /add-checkpoint."""
         try:
-            lines = await run_in_threadpool(witness.add_checkpoint, await _body(request))
+            lines = await run_in_threadpool(witness.add_checkpoint, await read_body(request, MAX_TEXT))
         except SizeConflict as conflict:
             # As a header, because Starlette would add a character set to a media type of text.
             return Response(f"{conflict.size}\n", conflict.status, headers={"Content-Type": SIZE_TYPE})
@@ -48,13 +48,3 @@ def create_app(witness: Witness) -> Starlette:
 
 def _evidence(fork: Fork) -> bytes:
     return b"\n".join(fork.evidence)
-
-
-async def _body(request: Request) -> bytes:
-    """The body, refused as soon as it is known to be longer than any request is."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_TEXT:
-            raise CodecError(VALUE_TOO_LARGE, expected=f"at most {MAX_TEXT} bytes")
-    return bytes(body)

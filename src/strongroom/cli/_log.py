@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MAX_RECEIPTS: Final = 64 * 1024 * 1024
 _MAX_KEY: Final = 1024
+_MAX_WITNESS_CONNECTIONS: Final = 64
 _AUDIT_KEY_HEX: Final = 2 * log_entry.AUDIT_KEY_BYTES
 _NO_WITNESS: Final = "none is asked for: a broker that lies about its log could show others another one"
 
@@ -241,6 +242,7 @@ def run_witness(key_file: Path, state: Path, logs: Sequence[str], listen: str) -
     """Serve as a witness until SIGTERM or SIGINT."""
     import uvicorn
 
+    from strongroom.broker import http_server
     from strongroom.broker.witness import Witness
     from strongroom.broker.witness_server import create_app
     from strongroom.config import listening, split_listen
@@ -253,17 +255,8 @@ def run_witness(key_file: Path, state: Path, logs: Sequence[str], listen: str) -
     witness = Witness.open(state, signer, [log_key(text) for text in logs], now=time.time)
     try:
         with listening(listen):
-            uvicorn.run(
-                create_app(witness),
-                host=host,
-                port=port,
-                http="h11",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-            )
+            settings = http_server.settings(_MAX_WITNESS_CONNECTIONS)
+            uvicorn.run(create_app(witness), host=host, port=port, **settings)
     finally:
         witness.close()
 

@@ -15,13 +15,13 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
+from strongroom.bounded_http import BAD_REQUEST
 from strongroom.codec.b64 import decode_url
 from strongroom.errors import StrongroomError
 from strongroom.frontend import metrics as metrics_module
 from strongroom.frontend.asgi import JSON, Receive, Scope, Send, respond, respond_error
 from strongroom.frontend.documents import Documents, evidence_list
 from strongroom.frontend.errors import (
-    BAD_REQUEST,
     EVIDENCE_RATE_LIMITED,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from strongroom.bounded_http import BAD_REQUEST, PROBLEM
 from strongroom.errors import StrongroomError
-from strongroom.frontend.errors import BAD_REQUEST, BODY_TOO_LARGE, FrontendError, UnreadBodyError
+from strongroom.frontend.errors import BODY_TOO_LARGE, FrontendError, UnreadBodyError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,7 +17,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
-PROBLEM = b"application/problem+json"
 JSON = b"application/json"
 _RETRY_AFTER = (b"retry-after", b"1")
 

@@ -19,12 +19,6 @@ BODY_TIMEOUT = define(
     status=408,
     remedy="Send the same bytes again, faster, or raise frontend.body_timeout in the configuration.",
 )
-HEADERS_TOO_LARGE = define(
-    "headers-too-large",
-    "The header section is too large",
-    status=431,
-    remedy="Send at most 64 KiB and 128 fields.",
-)
 EVIDENCE_RATE_LIMITED = define(
     "evidence-rate-limited",
     "Evidence over a nonce is asked for too often",
@@ -72,12 +66,6 @@ PLAIN_DISABLED = define(
     "This front end takes sealed requests only",
     status=403,
     remedy="Use the strongroom client, or set frontend.policy to allow the plain way in.",
-)
-BAD_REQUEST = define(
-    "bad-request",
-    "The request is not valid",
-    status=400,
-    remedy="Correct the part that is named.",
 )
 NOT_FOUND = define(
     "not-found",

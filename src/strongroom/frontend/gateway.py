@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from strongroom.bounded_http import BAD_REQUEST
 from strongroom.crypto.ohttp import peek_key_id
 from strongroom.errors import StrongroomError
 from strongroom.frontend.asgi import (
@@ -20,7 +21,7 @@ from strongroom.frontend.asgi import (
     respond,
     respond_error,
 )
-from strongroom.frontend.errors import BAD_REQUEST, CONTENT_TYPE_UNSUPPORTED, FrontendError
+from strongroom.frontend.errors import CONTENT_TYPE_UNSUPPORTED, FrontendError
 from strongroom.frontend.exchange import Exchange
 from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics

@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from strongroom.attestation.policy import Policy
+from strongroom.bounded_http import ConnectionLimits, bounded
 from strongroom.config import Config, listening, split_listen
 from strongroom.errors import StrongroomError
 from strongroom.frontend.app import FrontendApp
@@ -26,7 +27,6 @@ from strongroom.frontend.gateway import SealedGateway
 from strongroom.frontend.intake import Intake
 from strongroom.frontend.metrics import FrontendMetrics
 from strongroom.frontend.plain import PlainGateway
-from strongroom.frontend.protocol import ConnectionLimits, bounded
 from strongroom.queue.audit import server_warnings
 from strongroom.queue.client import Client, persist
 from strongroom.queue.connect import connect

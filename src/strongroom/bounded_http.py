@@ -1,20 +1,41 @@
 """uvicorn's HTTP/1.1 protocol with bounds on what comes before and around a body.
 
+    uvicorn.Config(app, http=bounded(ConnectionLimits()), ...)
+
 The parser collects header fields, and the trailer fields of a chunked body, without a limit of its own; and
-uvicorn waits for them without end. Bodies have their bounds in `intake`.
+uvicorn waits for them without end, so that a few hundred silent connections would keep everybody else out.
+How long a body may be is for the application to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from strongroom.frontend.asgi import PROBLEM
-from strongroom.frontend.errors import BAD_REQUEST, HEADERS_TOO_LARGE, FrontendError
+from strongroom.errors import StrongroomError, define
+
+PROBLEM: Final = b"application/problem+json"
+
+BAD_REQUEST: Final = define(
+    "bad-request",
+    "The request is not valid",
+    status=400,
+    remedy="Correct the part that is named.",
+)
+HEADERS_TOO_LARGE: Final = define(
+    "headers-too-large",
+    "The header section is too large",
+    status=431,
+    remedy="Send at most 64 KiB and 128 fields.",
+)
+
+
+class HttpError(StrongroomError):
+    """What came is no request within bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +47,14 @@ class ConnectionLimits:
         fields: Most header and trailer fields of a request.
         header_seconds: Seconds for a header section, and for the rest of a body that nobody reads.
         body_piece: Bytes of a body that are kept until the application takes them.
+        body_seconds: Seconds for a whole body; None where the application has a time of its own.
     """
 
     header_bytes: int = 64 * 1024
     fields: int = 128
     header_seconds: float = 10.0
     body_piece: int = 256 * 1024
+    body_seconds: float | None = None
 
 
 class OneWrite:
@@ -73,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _count = 0
     _in_header = True
     _deadline: asyncio.TimerHandle | None = None
-    _refusal: FrontendError | None = None
+    _refusal: HttpError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
         """Start the time for the first request's header section."""
@@ -112,6 +135,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_header = False
         self._count = 0
         self._disarm()
+        if self.limits.body_seconds is not None:
+            self._arm(self.limits.body_seconds)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -145,18 +170,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            error = self._refusal or FrontendError(BAD_REQUEST, "HTTP/1.1 message")
+            error = self._refusal or HttpError(BAD_REQUEST, "HTTP/1.1 message")
             body = msgspec.json.encode(error.to_problem())
             head = b"content-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(STATUS_LINE[error.status] + head % (PROBLEM, len(body)) + body)
         # An earlier request of this connection still waits: an answer here would be taken for its answer.
         self.transport.close()
 
-    def _too_large(self, found: str) -> FrontendError:
-        return FrontendError(HEADERS_TOO_LARGE, found=found)
+    def _too_large(self, found: str) -> HttpError:
+        return HttpError(HEADERS_TOO_LARGE, found=found)
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.limits.header_seconds, self._give_up)
+    def _arm(self, seconds: float | None = None) -> None:
+        self._deadline = self.loop.call_later(seconds or self.limits.header_seconds, self._give_up)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -169,6 +194,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def bounded(limits: ConnectionLimits) -> type[BoundedProtocol]:
+def bounded(
+    limits: ConnectionLimits, protocol: type[BoundedProtocol] = BoundedProtocol
+) -> type[BoundedProtocol]:
     """The protocol with other limits; uvicorn makes one object of the class for each connection."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+    return type(protocol.__name__, (protocol,), {"limits": limits})

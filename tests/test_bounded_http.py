@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from strongroom.frontend.protocol import OneWrite
+from strongroom.bounded_http import OneWrite
 
 
 class Transport(asyncio.Transport):
