@@ -164,6 +164,16 @@ def test_string_enums_and_tuples_are_representable():
     assert canonical({"kind": Kind.SGX, "of": (1, True)}) == b'{"kind":"sgx","of":[1,true]}'
 
 
+def test_numbers_and_strings_of_other_types_are_representable():
+    class Text(str):
+        __slots__ = ()
+
+    class Number(int):
+        pass
+
+    assert canonical({Text("b"): Text("\n"), "a": [Number(3), True]}) == b'{"a":[3,true],"b":"\\n"}'
+
+
 def test_a_view_is_accepted():
     assert parse(memoryview(b'xx{"a":1}')[2:], limit=10) == {"a": 1}
 

@@ -12,6 +12,7 @@ import math
 import re
 from typing import Any, Final
 
+import msgspec
 import rfc8785
 
 from strongroom.codec.errors import (
@@ -28,6 +29,7 @@ MAX_DEPTH: Final = 64
 # Possessive, with an optional closing quote: linear in time on any input.
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _MAX_INTEGER: Final = 2**53 - 1
+_PLAIN: Final = msgspec.json.Encoder(order="sorted")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -43,9 +45,8 @@ def canonical(value: Any) -> bytes:
     """
     try:
         if _is_plain(value):
-            # What the library would write, several times as fast; a test compares the two.
-            text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-            return text.encode()
+            # What the library would write, many times as fast; a test compares the two.
+            return _PLAIN.encode(value)
         return rfc8785.dumps(value)
     except (ValueError, RecursionError):  # the library's own errors are ValueErrors and can name content
         raise CodecError(JSON_NOT_REPRESENTABLE) from None
@@ -90,19 +91,21 @@ def strip_strings(data: bytes) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value has no floats, and only names that sort by code points as they do by UTF-16 units."""
+    """Whether a value has no floats, only built-in types, and names that sort alike in any encoding."""
     if isinstance(value, dict):
         return all(
             isinstance(name, str) and name.isascii() and _is_plain(each) for name, each in value.items()
         )
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    if isinstance(value, int):
+    if type(value) is int:
         return -_MAX_INTEGER <= value <= _MAX_INTEGER
-    return value is None or isinstance(value, str)
+    return value is None or type(value) in {str, bool}
 
 
 def _check_depth(data: bytes, what: str) -> None:
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
     depth = 0
     for bracket in strip_strings(data).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
