@@ -67,7 +67,11 @@ class Case:
 
 def appraise(members: Mapping[str, Any]) -> None:
     """Verify and appraise. The code of a refusal is raised."""
-    policy = Policy.parse(members["policy"])
+    appraise_by(Policy.parse(members["policy"]), members)
+
+
+def appraise_by(policy: Policy, members: Mapping[str, Any]) -> None:
+    """Verify and appraise by a policy that was read before. The code of a refusal is raised."""
     values = members.get("reference_values")
     if values is not None:
         policy = policy.with_values(SignedReferenceValues.parse(decode(values)))
