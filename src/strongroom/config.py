@@ -208,7 +208,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Workers of one host.
 
     Attributes:
-        tee: `sgx` or `tdx`.
+        tee: `sgx`, `tdx` or `snp`.
         simulator: State folder of the simulated quoting key. Simulated evidence is not protection.
         release_policy: Digest of the service's release policy, `sha256:...`, as it stands in the init-data.
         models: Sealed bundles to serve.

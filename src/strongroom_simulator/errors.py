@@ -31,5 +31,5 @@ BAD_FIELD = define(
     "simulator-field-size",
     "A field of the quote has the wrong size",
     status=500,
-    remedy="SGX: a measurement of 32 bytes, TDX: 48; an init-data digest of 48; report data of 64.",
+    remedy="SGX: a measurement of 32 bytes, else 48; an init-data digest of 48, SNP: 32; report data of 64.",
 )

@@ -1,14 +1,15 @@
 """The simulator's state folder: its keys, made once, and its collateral, renewed every day.
 
     state = SimulatorState.open(folder)
-    state.root_sha256                               # what a policy pins
+    state.root_of(EvidenceKind.SGX)                 # what a policy pins
     state.quote(EvidenceKind.SGX, measurement, init_data_digest, report_data)
 
 Whoever can read the folder can make evidence for any measurement. That is one reason why simulated evidence
 is not protection.
 
-All keys lie in one file that appears complete or not at all: of several processes that open a new folder at
-once, one makes the keys and the others use them.
+The keys of a vendor lie in one file that appears complete or not at all: of several processes that open a new
+folder at once, one makes the keys and the others use them. AMD's are made when they are first needed, because
+making them takes seconds.
 """
 
 from __future__ import annotations
@@ -22,14 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
 from strongroom.errors import EvidenceError
@@ -37,37 +30,26 @@ from strongroom.forms import ready
 from strongroom_simulator.collateral import make_collateral
 from strongroom_simulator.errors import (
     BAD_FIELD,
-    STATE_DAMAGED,
     STATE_EXPOSED,
     STATE_UNWRITABLE,
     SimulatorError,
 )
-from strongroom_simulator.pki import Holder, Pki, pem
+from strongroom_simulator.keys import SNP_PRODUCT, dump, dump_snp, load, load_snp, read
+from strongroom_simulator.pki import Pki
 from strongroom_simulator.quotes import QuotingEnclave, enclave_report, td_report
+from strongroom_simulator.snp import TCB, Guest, SnpPlatform
 
 COLLATERAL_AGE: Final = 86400
 """Seconds after which collateral is issued again."""
 
+KINDS: Final = (*DCAP_KINDS, EvidenceKind.SNP)
+"""Kinds of evidence that a state makes."""
+
 _KEYS: Final = "keys.json"
-_FORMAT: Final = "strongroom-simulator/1"
-_MAX_FILE: Final = 1024 * 1024
-_DIGEST: Final = 48
-
-
-@ready
-class _Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    certificate: str
-    key: str
-
-
-@ready
-class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: str
-    root: _Pair
-    platform_ca: _Pair
-    tcb_signing: _Pair
-    pck: _Pair
-    ppid: str
+_SNP_KEYS: Final = "snp.json"
+_CHIP_ID_SIZE: Final = 64
+_DIGEST: Final = {**dict.fromkeys(DCAP_KINDS, 48), EvidenceKind.SNP: 32}
+"""Bytes of the digest of the init-data."""
 
 
 @ready
@@ -86,6 +68,8 @@ class SimulatorState:
         self._folder = folder
         self._pki = pki
         self._now = now
+        self._rng = rng
+        self._snp: SnpPlatform | None = None
         self._enclaves = {kind: QuotingEnclave(pki, kind, rng) for kind in DCAP_KINDS}
         self._issued: dict[EvidenceKind, _Issued] = {}
 
@@ -113,16 +97,28 @@ class SimulatorState:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(folder)
             if not path.exists():
-                _write_new(path, _encode(Pki.create(int(now()), rng)))
+                _write_new(path, dump(Pki.create(int(now()), rng)))
         except OSError as error:
             raise SimulatorError(STATE_UNWRITABLE, f"{folder}: {error.strerror}") from None
         _check_private(path)
-        return cls(folder, _load(path), now=now, rng=rng)
+        return cls(folder, load(path), now=now, rng=rng)
 
     @property
     def root_sha256(self) -> str:
-        """SHA-256 of the root certificate's DER, lower-case hex: what a policy pins."""
+        """SHA-256 of the DER of the root above SGX and TDX, lower-case hex."""
         return self._pki.root_sha256
+
+    def root_of(self, kind: EvidenceKind) -> str:
+        """SHA-256 of the DER of the root above a kind of evidence, lower-case hex: what a policy pins.
+
+        Raises:
+            SimulatorError: As `open`, for SNP.
+        """
+        return self._platform().root_sha256 if kind is EvidenceKind.SNP else self.root_sha256
+
+    def tcb_floor(self, kind: EvidenceKind) -> dict[str, dict[str, int]]:
+        """What a policy may ask of the firmware by product: the versions of the simulated chip of SNP."""
+        return {SNP_PRODUCT: dict(TCB)} if kind is EvidenceKind.SNP else {}
 
     def quote(
         self, kind: EvidenceKind, measurement: bytes, init_data_digest: bytes, report_data: bytes
@@ -130,16 +126,23 @@ class SimulatorState:
         """Simulated evidence with its collateral, without the init-data itself.
 
         Args:
-            kind: `SGX` or `TDX`.
-            measurement: MRENCLAVE (32 bytes) or MRTD (48 bytes).
-            init_data_digest: SHA-384 of the init-data, for CONFIGID or MRCONFIGID.
+            kind: `SGX`, `TDX` or `SNP`.
+            measurement: MRENCLAVE (32 bytes), MRTD or the launch digest (48 bytes).
+            init_data_digest: SHA-384 of the init-data, for CONFIGID or MRCONFIGID; SHA-256 for HOST_DATA.
             report_data: 64 bytes.
 
         Raises:
             SimulatorError: `simulator-field-size`, `simulator-state-unwritable`.
         """
-        if len(init_data_digest) != _DIGEST:
+        if len(init_data_digest) != _DIGEST[kind]:
             raise SimulatorError(BAD_FIELD, "init-data digest", found=f"{len(init_data_digest)} bytes")
+        if kind is EvidenceKind.SNP:
+            guest = Guest(
+                measurement=_field("measurement", measurement, 48),
+                report_data=_field("report data", report_data, 64),
+                host_data=init_data_digest,
+            )
+            return Evidence(kind, self._platform().report(guest), self._collateral(kind))
         make = enclave_report if kind is EvidenceKind.SGX else td_report
         report = make(measurement, init_data_digest, report_data)
         return Evidence(kind, self._enclaves[kind].quote(report), self._collateral(kind))
@@ -148,20 +151,40 @@ class SimulatorState:
         now = int(self._now())
         issued = self._issued.get(kind) or self._stored(kind)
         if issued is None or not 0 <= now - issued.issued <= COLLATERAL_AGE:
-            issued = _Issued(now, self.root_sha256, make_collateral(self._pki, kind, now))
+            issued = _Issued(now, self.root_of(kind), self._make_collateral(kind, now))
             self._store(kind, issued)
         self._issued[kind] = issued
         return issued.collateral
 
+    def _make_collateral(self, kind: EvidenceKind, now: int) -> dict[str, str]:
+        if kind is not EvidenceKind.SNP:
+            return make_collateral(self._pki, kind, now)
+        platform = self._platform()
+        return platform.collateral(crl=platform.revocation_list(now))
+
+    def _platform(self) -> SnpPlatform:
+        """The chip of SNP, whose keys are made at the first use."""
+        if self._snp is None:
+            path = self._folder / _SNP_KEYS
+            try:
+                if not path.exists():
+                    made = SnpPlatform.create(int(self._now()), self._rng(_CHIP_ID_SIZE), product=SNP_PRODUCT)
+                    _write_new(path, dump_snp(made))
+            except OSError as error:
+                raise SimulatorError(STATE_UNWRITABLE, f"{path}: {error.strerror}") from None
+            _check_private(path)
+            self._snp = load_snp(path)
+        return self._snp
+
     def _stored(self, kind: EvidenceKind) -> _Issued | None:
         """Collateral on disk, if it is usable. It holds no secret, and can be made again at any time."""
         try:
-            data = _read(self._collateral_path(kind))
+            data = read(self._collateral_path(kind))
             issued = msgspec.json.decode(data, type=_Issued)
             Evidence(kind, b"", issued.collateral)
         except (OSError, ValueError, EvidenceError):
             return None
-        return issued if issued.root == self.root_sha256 else None
+        return issued if issued.root == self.root_of(kind) else None
 
     def _store(self, kind: EvidenceKind, issued: _Issued) -> None:
         path = self._collateral_path(kind)
@@ -175,51 +198,10 @@ class SimulatorState:
         return self._folder / f"collateral-{kind}.json"
 
 
-def _encode(pki: Pki) -> bytes:
-    def pair(holder: Holder) -> _Pair:
-        key = holder.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return _Pair(pem(holder), key.decode())
-
-    keys = _Keys(
-        format=_FORMAT,
-        root=pair(pki.root),
-        platform_ca=pair(pki.platform_ca),
-        tcb_signing=pair(pki.tcb_signing),
-        pck=pair(pki.pck),
-        ppid=pki.ppid.hex(),
-    )
-    return msgspec.json.format(msgspec.json.encode(keys))
-
-
-def _load(path: Path) -> Pki:
-    def holder(pair: _Pair) -> Holder:
-        certificate = x509.load_pem_x509_certificate(pair.certificate.encode())
-        key = load_pem_private_key(pair.key.encode(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise ValueError("key and certificate do not belong together")
-        return Holder(certificate, key)
-
-    try:
-        keys = msgspec.json.decode(_read(path), type=_Keys)
-        if keys.format != _FORMAT:
-            raise ValueError("unknown format")
-        return Pki(
-            root=holder(keys.root),
-            platform_ca=holder(keys.platform_ca),
-            tcb_signing=holder(keys.tcb_signing),
-            pck=holder(keys.pck),
-            ppid=bytes.fromhex(keys.ppid),
-        )
-    except (OSError, ValueError, TypeError):
-        raise SimulatorError(STATE_DAMAGED, str(path)) from None
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE + 1)
-    if len(data) > _MAX_FILE:
-        raise ValueError("too large")
-    return data
+def _field(name: str, value: bytes, size: int) -> bytes:
+    if len(value) != size:
+        raise SimulatorError(BAD_FIELD, name, found=f"{len(value)} bytes", expected=f"{size} bytes")
+    return value
 
 
 def _check_private(path: Path) -> None:

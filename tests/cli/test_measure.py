@@ -43,8 +43,8 @@ def test_it_covers_interpreter_library_and_this_package(measured) -> None:
 def test_for_people(process) -> None:
     result = process("measure")
     assert result.code == 0
-    assert re.search(r"^sgx \(MRENCLAVE\)  [0-9a-f]{64}$", result.out, re.MULTILINE)
-    assert re.search(r"^tdx \(MRTD\)       [0-9a-f]{96}$", result.out, re.MULTILINE)
+    assert re.search(r"^sgx \(MRENCLAVE\)    [0-9a-f]{64}$", result.out, re.MULTILINE)
+    assert re.search(r"^tdx \(MRTD\)         [0-9a-f]{96}$", result.out, re.MULTILINE)
     assert re.search(r"^  standard\.0 +\d+ files +\d+\.\d MB  [0-9a-f]{64}$", result.out, re.MULTILINE)
     assert "strongroom/cli/measure.py" not in result.out
 

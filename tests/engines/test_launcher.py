@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from strongroom.attestation import initdata
-from strongroom.attestation.evidence import DCAP_KINDS, Evidence, EvidenceKind
+from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.roots import TrustRoots
 from strongroom.attestation.verify import verify_evidence
 from strongroom.engines import launcher as module
 from strongroom.engines.errors import EngineError
 from strongroom.engines.launcher import Enclave, Launcher, SimulatedQuoting, answer
 from strongroom.worker.quoter import LAST, MORE, PACKET, REFUSED
-from strongroom_simulator.state import SimulatorState
+from strongroom_simulator.state import KINDS, SimulatorState
 
 TinyWorker = Any
 NOW = 1_800_000_000
@@ -181,7 +181,7 @@ def exchange(tiny: TinyWorker, requests: list[bytes], backend: object = None) ->
     return [[bytes.fromhex(packet) for packet in packets] for packets in json.loads(tiny.out.read_text())]
 
 
-@pytest.mark.parametrize("kind", DCAP_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_quote_says_what_was_measured(
     tiny: TinyWorker, state: SimulatorState, kind: EvidenceKind
 ) -> None:
@@ -190,7 +190,7 @@ def test_the_quote_says_what_was_measured(
     backend = SimulatedQuoting.of(state, kind, measurement, init_data)
     (packets,) = exchange(tiny, [REPORT_DATA], backend)
     evidence = Evidence.parse(b"".join(packet[1:] for packet in packets))
-    claims = verify_evidence(evidence, TrustRoots(simulated=frozenset({state.root_sha256})), NOW)
+    claims = verify_evidence(evidence, TrustRoots(simulated=frozenset({state.root_of(kind)})), NOW)
     expected = measurement.sha256 if kind is EvidenceKind.SGX else measurement.sha384
     assert claims.measurement == expected.hex()
     assert claims.report_data == REPORT_DATA

@@ -128,7 +128,7 @@ def refused(code: str) -> Iterator[pytest.ExceptionInfo[EngineError]]:
 # What `prepare` writes.
 
 
-@pytest.mark.parametrize("tee", ["sgx", "tdx"])
+@pytest.mark.parametrize("tee", ["sgx", "tdx", "snp"])
 def test_the_release_policy_admits_this_code_and_nothing_else(
     options: LocalOptions, measurements: list[Measurement], tee: str
 ) -> None:
@@ -138,13 +138,14 @@ def test_the_release_policy_admits_this_code_and_nothing_else(
     expected = measurements[0].sha256 if kind is EvidenceKind.SGX else measurements[0].sha384
     assert policy.kinds == {kind}
     assert policy.measurements[kind] == {expected.hex()}
-    assert policy.simulated_roots == {SimulatorState.open(options.home / "simulator").root_sha256}
+    assert policy.simulated_roots == {SimulatorState.open(options.home / "simulator").root_of(kind)}
+    assert bool(policy.tcb_floor) is (kind is EvidenceKind.SNP)
     assert policy.allow_simulated
     assert not policy.allow_debug
     assert policy.service == "default"
 
 
-@pytest.mark.parametrize("tee", ["sgx", "tdx"])
+@pytest.mark.parametrize("tee", ["sgx", "tdx", "snp"])
 def test_whatever_the_release_policy_admits_satisfies_the_client(
     options: LocalOptions, measurements: list[Measurement], tee: str
 ) -> None:

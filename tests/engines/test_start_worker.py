@@ -174,4 +174,4 @@ def test_a_kind_of_evidence_that_is_not_known_is_refused_before_anything_is_meas
     with pytest.raises(ConfigError) as caught:
         run(changed(tee="sev", simulator="/nonexistent"))
     assert caught.value.code == "config-invalid"
-    assert (caught.value.found, caught.value.expected) == ("sev", "sgx, tdx")
+    assert (caught.value.found, caught.value.expected) == ("sev", "sgx, tdx, snp")

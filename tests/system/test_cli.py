@@ -268,10 +268,10 @@ def test_a_second_service_in_the_same_home_is_refused(service, sealed_folder: Pa
 
 
 @contextmanager
-def up(home: Path, sealed: Path, ports: list[int]) -> Iterator[subprocess.Popen[str]]:
+def up(home: Path, sealed: Path, ports: list[int], *options: str | Path) -> Iterator[subprocess.Popen[str]]:
     """`strongroom up` for people, from its start."""
     command = [sys.executable, "-P", "-m", "strongroom", "up", str(sealed)]
-    command += ["--port", str(ports[0]), "--broker-port", str(ports[1])]
+    command += ["--port", str(ports[0]), "--broker-port", str(ports[1]), *map(str, options)]
     with subprocess.Popen(
         command,
         env={**os.environ, "STRONGROOM_HOME": str(home)},
@@ -349,6 +349,21 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_start_goes_on(
             process.wait()
     with Store.open(home / "broker") as store:
         assert [record.epoch for record in admin.epochs(store, "default")] == [1], "the same code, one epoch"
+
+
+def test_a_service_with_simulated_evidence_of_snp(
+    home: Path, sealed_folder: Path, free_ports: Callable[[int], list[int]], tmp_path: Path
+) -> None:
+    ports, policy = free_ports(2), tmp_path / "policy.toml"
+    options = ("--tee", "snp", "--policy-out", policy)
+    with up(home, sealed_folder / "echo.sealed", ports, *options) as process:
+        lines_until(process, "Policy for clients")
+        result = run("verify", "--url", f"http://127.0.0.1:{ports[0]}", "--policy", policy, home=home)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("SIMULATED: ")
+    assert "TCB status    none published" in result.stdout
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing_running(

@@ -2,7 +2,8 @@
 
 It is TOML in the form of the Confidential Containers (`version`, `algorithm`, `[data]`), so that a broker
 of theirs can read it; our part is one entry, `strongroom.toml`. The digest is SHA-384 of the exact bytes;
-CONFIGID (SGX) or MRCONFIGID (TDX) carries it. See docs/reference/init-data.md.
+CONFIGID (SGX) or MRCONFIGID (TDX) carries it; HOST_DATA (SNP) carries SHA-256. See
+docs/reference/init-data.md.
 """
 
 from __future__ import annotations
@@ -122,6 +123,11 @@ def parse(data: bytes) -> InitData:
 def digest(data: bytes) -> bytes:
     """SHA-384 of the exact bytes of an init-data (48 bytes)."""
     return hashlib.sha384(data).digest()
+
+
+def host_data(data: bytes) -> bytes:
+    """SHA-256 of the exact bytes of an init-data: SNP's HOST_DATA has room for 32 bytes only."""
+    return hashlib.sha256(data).digest()
 
 
 def _read(value: object) -> Fields:

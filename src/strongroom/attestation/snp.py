@@ -10,7 +10,6 @@ Sources: AMD 56860 (firmware ABI) and 57230 (VCEK certificates and key distribut
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.resources
 from collections.abc import Mapping
 from typing import Final
@@ -161,7 +160,7 @@ def _init_data_digest(report: SnpReport, init_data: bytes | None) -> bytes:
     """SHA-384 of the init-data that HOST_DATA binds; HOST_DATA itself has room for SHA-256 only."""
     if init_data is None:
         return bytes(48)
-    if report.host_data != hashlib.sha256(init_data).digest():
+    if report.host_data != initdata.host_data(init_data):
         raise EvidenceError(EVIDENCE_INIT_DATA, "HOST_DATA")
     return initdata.digest(init_data)
 

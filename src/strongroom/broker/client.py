@@ -41,7 +41,7 @@ class KbsClient:
 
     Args:
         url: `http://host:port` or `https://host:port`, with a path in front if need be.
-        tee: Kind of evidence that `quoter` makes: `sgx` or `tdx`.
+        tee: Kind of evidence that `quoter` makes, for example `sgx`.
         quoter: Makes evidence for 64 bytes of report data.
         timeout: Seconds for each step on the network.
         ssl_context: For `https`; by default the system's trusted authorities.

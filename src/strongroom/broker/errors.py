@@ -186,7 +186,7 @@ TEE_UNSUPPORTED: Final = define(
     "The broker does not appraise this kind of evidence",
     status=401,
     exit_code=EXIT_REFUSED,
-    remedy='Announce "sgx" or "tdx".',
+    remedy="docs/reference/broker.md lists the kinds of evidence.",
 )
 SIMULATED_ANCHOR: Final = define(
     "simulated-anchor",

@@ -79,7 +79,7 @@ def show_verdict(room: Room, url: str, *, json_output: bool) -> None:
         ("service", f"{verdict.service}, epoch {verdict.epoch}, {verdict.workers} worker(s) seen"),
         ("anchor", ", ".join(verdict.anchors)),
         ("measurement", ", ".join(verdict.measurements)),
-        ("TCB status", ", ".join(verdict.tcb_statuses)),
+        ("TCB status", ", ".join(verdict.tcb_statuses) or "none published: the policy's floor holds"),
         ("keyset", verdict.keyset_digest),
         ("suites", ", ".join(verdict.keyset.suites)),
         ("broker key", verdict.keyset.broker_key),
@@ -176,6 +176,7 @@ def show_measurement(*, files: bool, json_output: bool) -> None:
             {
                 "sgx": measurement.sha256.hex(),
                 "tdx": measurement.sha384.hex(),
+                "snp": measurement.sha384.hex(),
                 "seconds": round(seconds, 3),
                 "components": [
                     {"name": part.name, "files": part.files, "bytes": part.size, "sha256": part.sha256}
@@ -185,8 +186,9 @@ def show_measurement(*, files: bool, json_output: bool) -> None:
             }
         )
         return
-    say(f"sgx (MRENCLAVE)  {measurement.sha256.hex()}")
-    say(f"tdx (MRTD)       {measurement.sha384.hex()}")
+    say(f"sgx (MRENCLAVE)    {measurement.sha256.hex()}")
+    say(f"tdx (MRTD)         {measurement.sha384.hex()}")
+    say(f"snp (MEASUREMENT)  {measurement.sha384.hex()}")
     for part in measurement.components():
         say(f"  {part.name:<14} {part.files:>6} files {part.size / 1e6:>8.1f} MB  {part.sha256}")
     if files:

@@ -25,6 +25,7 @@ class Tee(enum.Enum):
 
     SGX = "sgx"
     TDX = "tdx"
+    SNP = "snp"
 
 
 class Durable(enum.Enum):

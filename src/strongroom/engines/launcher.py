@@ -61,7 +61,7 @@ class SimulatedQuoting:
     Attributes:
         state: The simulator.
         kind: Kind of evidence.
-        measurement: MRENCLAVE or MRTD.
+        measurement: MRENCLAVE, MRTD or SNP's launch digest.
         init_data: The exact bytes; evidence carries them, and their digest in the quote.
     """
 
@@ -84,7 +84,8 @@ class SimulatedQuoting:
         Raises:
             SimulatorError: The simulator cannot quote.
         """
-        digest = initdata.digest(self.init_data)
+        bound = initdata.host_data if self.kind is EvidenceKind.SNP else initdata.digest
+        digest = bound(self.init_data)
         evidence = self.state.quote(self.kind, self.measurement, digest, report_data)
         return replace(evidence, init_data=self.init_data)
 

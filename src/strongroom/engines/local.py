@@ -63,7 +63,7 @@ class LocalOptions:
         home: State folder.
         sealed: Sealed model bundles.
         service: Name of the service.
-        tee: Format of the simulated evidence, `sgx` or `tdx`.
+        tee: Format of the simulated evidence, `sgx`, `tdx` or `snp`.
         workers: Number of worker processes.
         port: Port of the front end on 127.0.0.1.
         broker_port: Port of the key broker on 127.0.0.1.
@@ -147,12 +147,13 @@ def prepare(options: LocalOptions, measurement: Measurement) -> LocalService:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     simulator = options.home / "simulator"
-    roots = (SimulatorState.open(simulator).root_sha256,)
-    kind = EvidenceKind(options.tee)
+    state, kind = SimulatorState.open(simulator), EvidenceKind(options.tee)
+    roots = (state.root_of(kind),)
     measured = {kind: [(measurement.sha256 if kind is EvidenceKind.SGX else measurement.sha384).hex()]}
     release_policy = render_policy(
         kinds=[kind],
         measurements=measured,
+        tcb_floor=state.tcb_floor(kind),
         allow_simulated=True,
         simulated_roots=roots,
         service=options.service,
@@ -166,6 +167,7 @@ def prepare(options: LocalOptions, measurement: Measurement) -> LocalService:
     policy = render_policy(
         kinds=[kind],
         measurements=measured,
+        tcb_floor=state.tcb_floor(kind),
         allow_simulated=True,
         simulated_roots=roots,
         service=options.service,

@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from strongroom.attestation.evidence import DCAP_KINDS, EvidenceKind
+from strongroom.attestation.evidence import EvidenceKind
 from strongroom.attestation.initdata import InitData
 from strongroom.config import CONFIG_INVALID, Config
 from strongroom.engines.import_roots import measure_default
 from strongroom.engines.launcher import Launcher, SimulatedQuoting
 from strongroom.errors import ConfigError
 from strongroom.worker.config import BundleSource, WorkerSettings
-from strongroom_simulator.state import SimulatorState
+from strongroom_simulator.state import KINDS, SimulatorState
 
 SHARD: Final = 0
 _log = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ def run(config: Config, name: str = "") -> int:
 
 
 def _kind(tee: str) -> EvidenceKind:
-    for kind in DCAP_KINDS:
+    for kind in KINDS:
         if kind == tee:
             return kind
-    raise ConfigError(CONFIG_INVALID, "worker.tee", found=tee, expected=", ".join(DCAP_KINDS))
+    raise ConfigError(CONFIG_INVALID, "worker.tee", found=tee, expected=", ".join(KINDS))
 
 
 def init_data_of(config: Config) -> bytes:

@@ -46,7 +46,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         consumer: Stable name of this worker in the queue's consumer group.
         broker_url: Base address of the key broker.
         init_data: The TOML text whose digest the evidence carries.
-        tee: `sgx` or `tdx`.
+        tee: `sgx`, `tdx` or `snp`.
         bundles: What to serve.
         classical_release: Attest with a classical one-time key. The broker refuses it, and so does this
             worker, where the keyset says otherwise.
@@ -64,7 +64,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumer: _Name
     broker_url: _HttpUrl
     init_data: Annotated[str, msgspec.Meta(min_length=1, max_length=65536)]
-    tee: Annotated[str, msgspec.Meta(pattern=r"\A(sgx|tdx)\Z")]
+    tee: Annotated[str, msgspec.Meta(pattern=r"\A(sgx|tdx|snp)\Z")]
     bundles: Annotated[tuple[BundleSource, ...], msgspec.Meta(min_length=1, max_length=64)]
     classical_release: bool = False
     queue_tls: TlsFiles | None = None
