@@ -220,6 +220,16 @@ def test_no_byte_of_a_real_report_can_change(real: Real) -> None:
             verify(bytes(data), real.chain, nonce=None, now=real.now)
 
 
+def test_zeros_may_follow_a_real_report(real: Real, code_of: CodeOf) -> None:
+    """Driver 580 rounds its reports up."""
+    expected = verify(real.report, real.chain, nonce=None, now=real.now)
+    for zeros in (1, 15):
+        assert verify(real.report + bytes(zeros), real.chain, nonce=None, now=real.now) == expected
+    for tail in (bytes(16), b"\1", bytes(3) + b"\1"):
+        changed = real.report + tail
+        assert code_of(verify, changed, real.chain, nonce=None, now=real.now) == "evidence-malformed"
+
+
 def test_a_real_report_is_refused_under_another_root_nonce_or_time(real: Real, code_of: CodeOf) -> None:
     def code(**changes: Any) -> str | None:
         return code_of(verify, real.report, real.chain, **({"nonce": None, "now": real.now} | changes))
@@ -290,7 +300,8 @@ def test_a_report_is_used_up_to_its_last_byte(code_of: CodeOf) -> None:
         "evidence-format",
     }
     assert None not in {code_of(GpuReport.parse, data[:length]) for length in range(len(data))}
-    assert code_of(GpuReport.parse, data + b"\0") == "evidence-malformed"
+    assert code_of(GpuReport.parse, data + b"\1") == "evidence-malformed"
+    assert code_of(GpuReport.parse, data + bytes(16)) == "evidence-malformed"
     assert code_of(GpuReport.parse, bytes(MAX_REPORT + 1)) == "evidence-too-large"
     assert code_of(GpuReport.parse, bytes(MAX_REPORT)) == "evidence-format"
 

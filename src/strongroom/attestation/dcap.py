@@ -2,8 +2,8 @@
 
 dcap-qvl checks the certificate chain, the revocation lists, the signatures over quote, TCB info and QE
 identity, and matches the platform to its TCB level. It always refuses debug enclaves. Here its root is
-chosen and its errors get our codes. The library is loaded at the first verification, so that programs which
-verify nothing start without it.
+chosen, its errors get our codes, and bytes that it leaves free are checked (`dcap_form`). The library is
+loaded at the first verification, so that programs which verify nothing start without it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from strongroom.attestation import certificates
 from strongroom.attestation.claims import Anchor
+from strongroom.attestation.dcap_form import check_form
 from strongroom.attestation.errors import (
     EVIDENCE_DEBUG,
     EVIDENCE_EXPIRED,
@@ -96,6 +97,7 @@ def verify_quote(evidence: Evidence, roots: TrustRoots, now: int) -> VerifiedQuo
         # dcap-qvl takes it as it is; one that another has issued makes it end the whole process.
         certificates.verify_chain([certificates.parse_certificate(root, "the root")], now)
     found = _verify(evidence.quote, evidence.collateral, None if anchor is Anchor.INTEL else root, now)
+    check_form(evidence.quote, root, now)
     (report,) = found["report"].items()
     return VerifiedQuote(
         anchor=anchor,

@@ -22,6 +22,9 @@ from strongroom.errors import EvidenceError
 MAX_REPORT: Final = 64 * 1024
 """Most bytes of a report; one of a Hopper GPU has about 4 KiB."""
 
+MAX_PADDING: Final = 15
+"""Most zeros behind a report."""
+
 NONCE_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 96
 """ECDSA on P-384: r and s, 48 bytes each, big-endian (DSP0274, "Signature generation")."""
@@ -85,7 +88,9 @@ class GpuReport:
 
     @classmethod
     def parse(cls, data: bytes) -> GpuReport:
-        """Read a report of at most `MAX_REPORT` bytes; it must be used up to its last byte.
+        """Read a report of at most `MAX_REPORT` bytes, behind which a few zeros may stand.
+
+        Some versions of NVIDIA's driver round a report up. Whatever else follows is refused.
 
         Raises:
             EvidenceError: `evidence-too-large`, `evidence-format` (another message, version or kind of
@@ -106,15 +111,17 @@ class GpuReport:
         measurements = _measurements(reader.take(reader.number(3)), count)
         responder_nonce = reader.take(NONCE_SIZE)
         opaque = _opaque(reader.take(reader.number(2)))
+        end = reader.position
         signature = reader.take(SIGNATURE_SIZE)
-        reader.end()
+        if len(reader.rest) > MAX_PADDING or any(reader.rest):
+            raise reader.error("bytes after its end")
         half = SIGNATURE_SIZE // 2
         return cls(
             nonce=nonce,
             responder_nonce=responder_nonce,
             measurements=measurements,
             opaque=opaque,
-            signed=data[:-SIGNATURE_SIZE],
+            signed=data[:end],
             r=int.from_bytes(signature[:half]),
             s=int.from_bytes(signature[half:]),
         )

@@ -160,6 +160,20 @@ def _of_the_quote(good: Subject, pki: Pki, other: Pki, kind: EvidenceKind) -> It
     yield from good.flips(range(body + 4, body + 68, 9), "evidence-unverified", "signature")
     yield from good.flips(range(body + 68, body + 132, 13), "evidence-unverified", "attestation key")
     yield from good.lengths((0, 1, _HEADER - 1, _HEADER, body - 1, body, body + 100), "evidence-malformed")
+    yield good.quote("tail", "a byte follows the quote", "evidence-malformed", quote + b"\1")
+    yield good.quote(
+        "line-end",
+        "a line of the certificate chain ends in a vertical tab",
+        "evidence-malformed",
+        quote.replace(b"\n-----END", b"\v-----END", 1),
+    )
+    with_other_root = QuotingEnclave(replace(pki, root=other.root), kind, os.urandom)
+    yield good.quote(
+        "root-in-quote",
+        "the certificate chain ends in another root",
+        "evidence-chain",
+        with_other_root.quote(_report(kind)),
+    )
     yield good.quote("zeros", "the quote is zeros", "evidence-malformed", bytes(len(quote)))
     yield good.quote(
         "other-vendor", "another vendor's platform has signed", "evidence-unverified", _quote(other, kind)

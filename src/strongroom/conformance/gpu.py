@@ -135,7 +135,8 @@ def _of_the_report(good: Subject, cpu: SnpPlatform, gpu: GpuPlatform, other: Gpu
     for length in (0, 36, 100, len(report) - 1):
         name, changes = f"length-{length}", f"the report has {length} bytes"
         yield with_report(name, changes, "evidence-malformed", report[:length])
-    yield with_report("trailing", "a byte follows the report", "evidence-malformed", report + b"\0")
+    yield with_report("trailing", "a byte follows the report", "evidence-malformed", report + b"\1")
+    yield with_report("padding", "16 zeros follow the report", "evidence-malformed", report + bytes(16))
     yield with_report(
         "other-key", "another GPU has signed", "evidence-signature", other.report(_ASKED.device_nonce())
     )
