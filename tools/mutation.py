@@ -37,10 +37,10 @@ WHOLE: Final = ("strongroom/broker/decision.py", "strongroom/broker/consent.py")
 """Every mutant of these is tried."""
 
 _ATTESTATION: Final = """
-    appraisal azure azure_hcl ccel certificates checks composite dcap dcap_form devices evidence evidence_file
-    gpu gpu_checks gpu_report gpu_rim initdata keyset nitro policy reader reference_checks reference_values roots
-    runtime_data service_evidence sgx snp snp_json snp_report tdx tpm tpm_enrolment tpm_forms tpm_host
-    tpm_keys tpm_reader tpm_structures verify
+    appraisal azure azure_hcl ccel certificates checks composite dcap dcap_form devices evidence
+    evidence_file gpu gpu_checks gpu_report gpu_rim initdata keyset nitro policy reader reference_checks
+    reference_values roots runtime_data service_evidence sgx snp snp_json snp_report tdx tpm
+    tpm_enrolment tpm_forms tpm_host tpm_keys tpm_reader tpm_structures verify
 """
 _BROKER: Final = "envelope hpke_release jwe log log_entry onetime receipt release releasing sessions teekey"
 SAMPLED: Final = (
