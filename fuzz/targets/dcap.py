@@ -11,6 +11,8 @@ from fuzz.roots import ANY
 from fuzz.target import MAX_INPUT, Parser, join, split, time_of
 from strongroom.attestation import ccel
 from strongroom.attestation.collateral.needs import item_of, needs
+from strongroom.attestation.dcap import choose_root
+from strongroom.attestation.dcap_form import check_form
 from strongroom.attestation.evidence import Evidence, EvidenceKind
 from strongroom.attestation.verify import verify_evidence
 from strongroom.codec import b64, jcs
@@ -28,6 +30,11 @@ def _sgx(data: bytes) -> None:
 
 def _tdx(data: bytes) -> None:
     _verify(EvidenceKind.TDX, data)
+
+
+def _form(data: bytes) -> None:
+    now, quote, root = split(data, 3)
+    check_form(quote, root, time_of(now))
 
 
 def _needs(data: bytes) -> None:
@@ -66,6 +73,13 @@ def _tdx_quotes(material: Material) -> Iterator[bytes]:
     yield from _quotes(material, EvidenceKind.TDX)
 
 
+def _quotes_with_root(material: Material) -> Iterator[bytes]:
+    for seed in (*_sgx_quotes(material), *_tdx_quotes(material)):
+        now, quote, collateral = split(seed, 3)
+        _, root = choose_root(json.loads(collateral)["tcb_info_issuer_chain"], ANY)
+        yield join(now, quote, root)
+
+
 def _bare_quotes(material: Material) -> Iterator[bytes]:
     for number, kind in enumerate(EvidenceKind):
         quote = b64.decode_url(material.accepted(kind)["evidence"]["quote"], limit=MAX_INPUT)
@@ -90,6 +104,7 @@ def _event_logs(material: Material) -> Iterator[bytes]:
 PARSERS: Final = (
     Parser("SGX quote with collateral", _sgx, _sgx_quotes),
     Parser("TDX quote with collateral", _tdx, _tdx_quotes),
+    Parser("form of a quote", _form, _quotes_with_root),
     Parser("what a quote needs", _needs, _bare_quotes),
     Parser("name of collateral", _name, _names),
     Parser("event log", _event_log, _event_logs),
