@@ -207,7 +207,7 @@ def test_help_costs_little_more_than_the_library_of_the_command_line() -> None:
         ["up"],
         ["up", "x.sealed", "--port", "0"],
         ["up", "x.sealed", "--broker-port", "65536"],
-        ["up", "x.sealed", "--tee", "snp"],
+        ["up", "x.sealed", "--tee", "sev"],
         ["up", "x.sealed", "--workers", "0"],
         ["up", "x.sealed", "--durability", "everysec"],
         ["keys", "rotate", "--grace", "-1"],
